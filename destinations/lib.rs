@@ -1,0 +1,1 @@
+//! The built-in adapters, one folder a vendor.

@@ -1,0 +1,15 @@
+//! What a fanout adapter is written against: the event model, the reserved traits, settings, the [`Destination`] Rust
+//! trait, and the engine that turns a `manifest.toml` into one.
+//!
+//! Nothing here opens a file or a socket, reads a clock or draws a random number: those come in through
+//! [`destination::Context`].
+//!
+//! [`Destination`]: destination::Destination
+
+pub mod destination;
+pub mod event;
+pub mod json;
+pub mod memory;
+pub mod names;
+pub mod problem;
+pub mod reserved;

@@ -1,0 +1,169 @@
+//! The border of the queue: what ingest and delivery may ask of the place where accepted calls are kept.
+//!
+//! The queue knows bytes, ids and lanes' names; it knows neither events nor vendors: `T` is whatever its owner decoded
+//! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
+//! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+/// A call to be kept.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// Number of the source that sent it, from [`Queue::source_id`].
+    pub source: u16,
+    /// When it was received: milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// A small number of the owner's, such as the call's type.
+    pub kind: u8,
+    /// Calls of one order key are claimed in the order in which they were appended, one at a time.
+    pub order_key: u64,
+    /// Hash of source and messageId; a repeated one inside the window is a duplicate.
+    pub message_key: u64,
+    /// What is written to disk.
+    pub body: Arc<[u8]>,
+    /// What a claim hands out.
+    pub payload: T,
+}
+
+/// What became of an appended call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable.
+    Accepted,
+    /// One with the same message key is durable already; this one was dropped.
+    Duplicate,
+}
+
+/// Why nothing was appended. Nothing of the request is acknowledged; the caller may try again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The disk, or the part of it that may be used, is nearly full.
+    #[error("no room for more calls: {0}")]
+    Full(String),
+    /// Writing or syncing failed.
+    #[error("could not write the journal: {0}")]
+    Failed(String),
+    /// The queue is closing.
+    #[error("shutting down")]
+    Closed,
+}
+
+/// Names one delivery of a lane until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(pub u64);
+
+/// A delivery handed to a lane, to be settled by it.
+#[derive(Clone, Debug)]
+pub struct Claimed<T> {
+    /// To settle it with.
+    pub id: Id,
+    /// As it was appended.
+    pub order_key: u64,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// When the first attempt was made: milliseconds since 1970; now, for attempt 1.
+    pub first_attempt_at_ms: i64,
+    /// What was appended.
+    pub payload: T,
+}
+
+/// How a lane is done with a claimed delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is finished; the code says how.
+    Done(Code),
+    /// It is to be claimed again, not before this time; the next claim is one attempt further.
+    Later {
+        /// Milliseconds since 1970.
+        at_ms: i64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It is to be claimed again as soon as possible, and this was no attempt.
+    Release,
+    /// It will not be tried again by itself.
+    Dead(Dead),
+}
+
+/// A final state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code {
+    /// The vendor has it.
+    Delivered,
+    /// The vendor took it and never reports the result.
+    Submitted,
+    /// It was not sent; the reason is a short code such as `integrations`.
+    Skipped(String),
+    /// It was not sent because it changes nothing.
+    Suppressed,
+    /// A dead letter; the reason is a short code such as `rejected`.
+    Dead(String),
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// A short code from a closed list: `rejected`, `expired`, `backlog`, …
+    pub code: String,
+    /// Why, for people: at most 300 characters.
+    pub reason: String,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The last answer, at most 512 bytes, secrets masked.
+    pub answer: String,
+}
+
+/// Where a lane stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounts {
+    /// Not finished: waiting, in flight or to be tried again.
+    pub unfinished: u64,
+    /// Of those, claimed and not settled.
+    pub in_flight: u64,
+    /// Of those, waiting for another attempt.
+    pub retrying: u64,
+    /// When the oldest unfinished one was received: milliseconds since 1970.
+    pub oldest_received_at_ms: Option<i64>,
+    /// Finished since the lane began, by code. Survives restarts.
+    pub finished: Vec<(Code, u64)>,
+}
+
+/// The place where accepted calls are kept until every lane is done with them.
+#[async_trait]
+pub trait Queue<T>: Send + Sync {
+    /// Keeps calls durably, all or none: when this returns `Ok`, they survive a crash.
+    async fn append(&self, entries: Vec<Entry<T>>) -> Result<Vec<Appended>, AppendError>;
+
+    /// The number of a source's name, the same for ever.
+    fn source_id(&self, name: &str) -> u16;
+
+    /// The name of a source's number.
+    fn source_name(&self, id: u16) -> Option<String>;
+
+    /// A stable keyed hash, for order keys and message keys.
+    fn hash(&self, parts: &[&str]) -> u64;
+
+    /// Waits until the lane has something to do and hands out at most `max` deliveries, at most one for each order key.
+    /// Cancel-safe: what a dropped call had taken is not lost. Empty once the queue is closing.
+    async fn claim(&self, lane: &str, max: usize) -> Vec<Claimed<T>>;
+
+    /// Says how claimed deliveries ended. Written down within 100 ms; a crash before that hands them out again.
+    fn settle(&self, lane: &str, settled: Vec<(Id, Settled)>);
+
+    /// Where a lane stands; `None` for a lane that does not exist.
+    fn counts(&self, lane: &str) -> Option<LaneCounts>;
+
+    /// Bytes on disk.
+    fn disk_bytes(&self) -> u64;
+
+    /// A small value that survives restarts.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Writes a small value durably.
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), AppendError>;
+
+    /// Stops handing out deliveries and taking calls, writes down what is settled, and waits for that.
+    async fn close(&self);
+}
