@@ -1,0 +1,234 @@
+//! What the tests of the real binary share: starting and ending processes, speaking HTTP, reading the sandbox.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up; generous, since machines differ.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running process whose standard output is read line by line.
+pub struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    stdin: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts a command; what it writes to standard error is passed on, so that it stands in a failing test's output.
+    pub fn start(mut command: Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Process { child, lines, stdin }
+    }
+
+    /// Starts the binary under test.
+    pub fn fanout(arguments: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+        command.args(arguments).env("FANOUT_LOG", "warn");
+        Process::start(command)
+    }
+
+    /// Waits for a line that starts so and answers what follows.
+    pub fn wait_for(&mut self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Some(rest) = line.trim().strip_prefix(start) {
+                        return rest.trim().to_owned();
+                    }
+                }
+                Err(error) => panic!("no line {start:?}: {error}; the process: {:?}", self.child.try_wait()),
+            }
+        }
+    }
+
+    /// Everything printed from now on until the process ends.
+    pub fn rest_of_output(&mut self) -> String {
+        let mut output = String::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            output.push_str(&line);
+            output.push('\n');
+        }
+        output
+    }
+
+    /// Writes a line to its standard input.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, then waits; answers whether it ended with success.
+    pub fn terminate(mut self) -> bool {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().success()
+    }
+
+    /// Waits for its own end; answers whether it ended with success.
+    pub fn finish(mut self) -> bool {
+        drop(self.stdin.take());
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An HTTP answer.
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// One request on a connection of its own. An error is the network's: refused, reset, cut off.
+pub fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Reply> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    let mut message = head.into_bytes();
+    message.extend_from_slice(body);
+    stream.write_all(&message)?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let cut_off = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no whole answer");
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_off)?;
+    let mut headers = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(cut_off());
+        }
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let mut body = Vec::new();
+    match length.and_then(|(_, value)| value.parse().ok()) {
+        Some(length) => {
+            body.resize(length, 0);
+            reader.read_exact(&mut body)?;
+        }
+        None => {
+            reader.read_to_end(&mut body)?;
+        }
+    }
+    Ok(Reply { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// Posts JSON with a write key by Basic authorisation.
+pub fn post(address: &str, path: &str, key: &str, body: &serde_json::Value) -> std::io::Result<Reply> {
+    use base64::Engine;
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{key}:"));
+    request(address, "POST", path, &[("Authorization", &format!("Basic {basic}"))], body.to_string().as_bytes())
+}
+
+/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// The stand-in for the vendors, as a process of its own.
+pub struct Sandbox {
+    pub process: Process,
+    pub address: String,
+}
+
+impl Sandbox {
+    pub fn start() -> Sandbox {
+        let mut process = Process::fanout(&["sandbox", "--listen", "127.0.0.1:0"]);
+        let url = process.wait_for("sandbox");
+        Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
+    }
+
+    /// What it received so far for a host, in order.
+    pub fn received(&self, host: &str) -> Vec<serde_json::Value> {
+        let reply = request(&self.address, "GET", "/_sandbox/requests", &[], b"").unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let lines = reply.body.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter(|request| request["host"] == host).collect()
+    }
+
+    /// Waits until what a host received satisfies the test, and answers it.
+    pub fn wait_until(
+        &self,
+        host: &str,
+        what: &str,
+        enough: impl Fn(&[serde_json::Value]) -> bool,
+    ) -> Vec<serde_json::Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let received = self.received(host);
+            if enough(&received) {
+                return received;
+            }
+            assert!(Instant::now() < deadline, "{what}: {host} received only {} requests", received.len());
+            let path = format!("/_sandbox/wait?more_than={}", received.len());
+            request(&self.address, "GET", &path, &[], b"").unwrap();
+        }
+    }
+}
+
+/// Writes a configuration and answers its path.
+pub fn write_config(folder: &Path, text: &str) -> String {
+    let path = folder.join("fanout.toml");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
