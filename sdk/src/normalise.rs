@@ -1,8 +1,9 @@
 //! From a journalled call to an [`Event`]: the common fields, identity, times and, for identify calls, the traits.
-//! It has no clock and draws no ids: whoever journals a call fills its messageId.
+//! It has no clock and draws no ids: whoever journals a call fills its messageId (see [`envelope`]).
 //!
 //! A call is walked once; whatever is already in its one right form is pointed at and not copied.
 
+pub mod envelope;
 mod traits;
 mod values;
 
