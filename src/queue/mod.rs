@@ -5,6 +5,7 @@
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
 pub mod files;
+pub mod record;
 
 use std::sync::Arc;
 
