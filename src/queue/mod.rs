@@ -6,7 +6,12 @@
 
 pub mod duplicates;
 pub mod files;
+pub mod journal;
+mod reader;
 pub mod record;
+pub mod recovery;
+pub mod segment;
+mod writer;
 
 use std::sync::Arc;
 
