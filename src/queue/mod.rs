@@ -4,6 +4,15 @@
 //! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
+pub mod duplicates;
+pub mod files;
+pub mod journal;
+mod reader;
+pub mod record;
+pub mod recovery;
+pub mod segment;
+mod writer;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
