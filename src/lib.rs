@@ -2,4 +2,5 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod clock;
 pub mod queue;
