@@ -4,4 +4,5 @@
 
 pub mod clock;
 pub mod queue;
+pub mod sandbox;
 pub mod transport;
