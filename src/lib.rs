@@ -3,6 +3,7 @@
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
 pub mod clock;
+pub mod delivery;
 pub mod queue;
 pub mod sandbox;
 pub mod transport;
