@@ -2,4 +2,8 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod admin;
+pub mod http;
+pub mod ingest;
 pub mod queue;
+pub mod telemetry;
