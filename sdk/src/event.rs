@@ -57,6 +57,30 @@ pub enum CallType {
     Alias,
 }
 
+impl CallType {
+    /// Every type.
+    pub const ALL: &'static [CallType] = &[
+        CallType::Identify,
+        CallType::Track,
+        CallType::Page,
+        CallType::Screen,
+        CallType::Group,
+        CallType::Alias,
+    ];
+
+    /// Its name in the tracking API, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallType::Identify => "identify",
+            CallType::Track => "track",
+            CallType::Page => "page",
+            CallType::Screen => "screen",
+            CallType::Group => "group",
+            CallType::Alias => "alias",
+        }
+    }
+}
+
 /// A text of the event: a span of the call's text, or of `made` where it starts behind that text's end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span {
@@ -107,8 +131,10 @@ pub struct Event {
 impl Event {
     fn span(&self, span: Span) -> &str {
         let text = self.doc.text();
-        let (from, base) = if (span.start as usize) < text.len() { (&**text, 0) } else { (&*self.made, text.len()) };
-        from.get((span.start as usize).saturating_sub(base)..(span.end as usize).saturating_sub(base)).unwrap_or_default()
+        let (from, base) =
+            if (span.start as usize) < text.len() { (&**text, 0) } else { (&*self.made, text.len()) };
+        from.get((span.start as usize).saturating_sub(base)..(span.end as usize).saturating_sub(base))
+            .unwrap_or_default()
     }
 
     /// What kind of call it is.

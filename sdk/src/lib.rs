@@ -6,10 +6,13 @@
 //!
 //! [`Destination`]: destination::Destination
 
+mod canonical;
+pub mod dates;
 pub mod destination;
 pub mod event;
 pub mod json;
 pub mod memory;
 pub mod names;
+pub mod normalise;
 pub mod problem;
 pub mod reserved;
