@@ -107,8 +107,10 @@ pub struct Event {
 impl Event {
     fn span(&self, span: Span) -> &str {
         let text = self.doc.text();
-        let (from, base) = if (span.start as usize) < text.len() { (&**text, 0) } else { (&*self.made, text.len()) };
-        from.get((span.start as usize).saturating_sub(base)..(span.end as usize).saturating_sub(base)).unwrap_or_default()
+        let (from, base) =
+            if (span.start as usize) < text.len() { (&**text, 0) } else { (&*self.made, text.len()) };
+        from.get((span.start as usize).saturating_sub(base)..(span.end as usize).saturating_sub(base))
+            .unwrap_or_default()
     }
 
     /// What kind of call it is.
