@@ -9,6 +9,7 @@
 pub mod destination;
 pub mod event;
 pub mod json;
+pub mod manifest;
 pub mod memory;
 pub mod names;
 pub mod problem;

@@ -180,7 +180,9 @@ impl<'a> Value<'a> {
     pub fn elements(self) -> Option<Vec<Value<'a>>> {
         match self {
             Value::List(elements) => Some(elements),
-            Value::Json(json) if json.kind() == Kind::List => Some(json.elements().map(Value::from_json).collect()),
+            Value::Json(json) if json.kind() == Kind::List => {
+                Some(json.elements().map(Value::from_json).collect())
+            }
             _ => None,
         }
     }
@@ -200,7 +202,9 @@ impl<'a> Value<'a> {
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         match self {
             Value::Json(json) => json.get(name).map(Value::from_json),
-            Value::Object(members) => members.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.clone()),
+            Value::Object(members) => {
+                members.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.clone())
+            }
             _ => None,
         }
     }
@@ -222,7 +226,9 @@ impl<'a> Value<'a> {
             Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
             Value::Date(date) => (dates.write)(*date, out),
             Value::Json(json) => write_received(out, *json, dates),
-            Value::List(elements) => write_list(out, elements.iter(), |out, value| value.write_json(out, dates)),
+            Value::List(elements) => {
+                write_list(out, elements.iter(), |out, value| value.write_json(out, dates))
+            }
             Value::Object(members) => {
                 write_object(out, members.iter().map(|(key, value)| (&**key, value)), |out, value| {
                     value.write_json(out, dates);
@@ -299,10 +305,18 @@ mod tests {
     fn json_keeps_its_bytes_unless_it_has_line_breaks_or_dates() {
         let seconds = Dates { write: &|_, out| out.push_str("DATE"), guess: true };
         for (text, plain, guessed) in [
-            (r#"{"a": 1.50, "b":[true, null]}"#, r#"{"a": 1.50, "b":[true, null]}"#, r#"{"a":1.50,"b":[true,null]}"#),
+            (
+                r#"{"a": 1.50, "b":[true, null]}"#,
+                r#"{"a": 1.50, "b":[true, null]}"#,
+                r#"{"a":1.50,"b":[true,null]}"#,
+            ),
             ("{\n \"a\": [\r\n1 ]}", r#"{"a":[1 ]}"#, r#"{"a":[1]}"#),
             (r#"{"at":["2024-03-05T09:30:00Z"]}"#, r#"{"at":["2024-03-05T09:30:00Z"]}"#, r#"{"at":[DATE]}"#),
-            (r#"["2024-03-05", "2024-03-05T09:30:00"]"#, r#"["2024-03-05", "2024-03-05T09:30:00"]"#, r#"["2024-03-05","2024-03-05T09:30:00"]"#),
+            (
+                r#"["2024-03-05", "2024-03-05T09:30:00"]"#,
+                r#"["2024-03-05", "2024-03-05T09:30:00"]"#,
+                r#"["2024-03-05","2024-03-05T09:30:00"]"#,
+            ),
             (r#""é\u00e9\n""#, "\"éé\\n\"", "\"éé\\n\""),
             ("[]", "[]", "[]"),
             ("{}", "{}", "{}"),

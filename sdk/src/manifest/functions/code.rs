@@ -2,12 +2,12 @@
 
 use ::base64::Engine as _;
 use ::base64::alphabet::STANDARD as ALPHABET;
-use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ::base64::engine::DecodePaddingMode;
-use ed25519_dalek::{Signer as _, SigningKey};
-use hmac::{Hmac, Mac};
+use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ::md5::{Digest as _, Md5};
 use ::sha1::Sha1;
+use ed25519_dalek::{Signer as _, SigningKey};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::{Arg, value_at};
@@ -64,7 +64,11 @@ pub(super) fn hex<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Opti
 }
 
 fn hex_text(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 pub(super) fn base64<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {

@@ -98,7 +98,8 @@ pub(super) fn num<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Opti
 
 pub(super) fn times<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     let (a, b) = (decimal(&input)?, Decimal::parse(&text_at(args, 0)?)?);
-    let product = Decimal { digits: a.digits.checked_mul(b.digits)?, exponent: a.exponent.checked_add(b.exponent)? };
+    let product =
+        Decimal { digits: a.digits.checked_mul(b.digits)?, exponent: a.exponent.checked_add(b.exponent)? };
     Some(number(product))
 }
 
