@@ -2,6 +2,10 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod queue;
 pub mod routing;
+pub mod sandbox;
+pub mod transport;

@@ -60,6 +60,8 @@ pub struct Claimed<T> {
     /// To settle it with.
     pub id: Id,
     /// As it was appended.
+    pub source: u16,
+    /// As it was appended.
     pub order_key: u64,
     /// Which attempt this is, counted from 1.
     pub attempt: u32,

@@ -1,0 +1,466 @@
+//! The loop of one lane: claim → route → render → wait for a batch → send → settle.
+//!
+//! The loop only moves things: what may be sent is the gate's answer, when a request is due the batch's, and what an
+//! outcome means is decided in `outcome`. There is a task for each request, none for an event; nothing is claimed
+//! that there is no room for.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fanout_sdk::destination::{Context, Item, Outcome, RateUnit, Verdict};
+use fanout_sdk::event::{CallType, Event};
+use fanout_sdk::memory::Memory;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::batch::{Due, Waiting};
+use super::gate::{Cause, Change, Gate, Permit};
+use super::limiter::{Limited, Limiter};
+use super::outcome::{self, Label, Moment, Ticket};
+use super::{Command, LaneSpec, LastError, Route, Services, Status};
+use crate::queue::{Claimed, Code, Dead, Id, Settled};
+
+/// The most events taken from the queue at one time, so that a lane with a backlog lets others have their turn.
+const BLOCK: usize = 1024;
+/// The most items that wait, whatever a batch may hold.
+const MOST_WAITING: usize = 8192;
+/// From how many events a probe is chosen.
+const PROBE_CHOICE: usize = 16;
+/// The most users remembered whose events the vendor refused the credentials for.
+const MOST_SUSPECTS: usize = 1024;
+/// The most entries that a destination remembers between events.
+const MEMORY_ENTRIES: usize = 10_000;
+
+/// What a request's task needs; shared by all of a lane's requests.
+struct Shared {
+    spec: LaneSpec,
+    services: Services,
+    memory: Memory,
+    limiter: Limiter,
+}
+
+struct InFlight {
+    tickets: Vec<Ticket>,
+    probe: bool,
+}
+
+type Sent = (Vec<Verdict>, Duration);
+
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    commands: watch::Receiver<Command>,
+    status: Arc<Mutex<Status>>,
+    concurrency: usize,
+    capacity: usize,
+    linger: Duration,
+    gate: Gate,
+    waiting: Waiting,
+    sends: JoinSet<Sent>,
+    in_flight: HashMap<tokio::task::Id, InFlight>,
+    /// Order keys of events for which the credentials were refused. When others are taken meanwhile, the fault is the
+    /// event's, and it must not close the gate again and again.
+    suspects: HashSet<u64>,
+    last_error: Option<LastError>,
+    queue_closed: bool,
+}
+
+impl Lane {
+    pub(super) fn new(
+        spec: LaneSpec,
+        services: Services,
+        commands: watch::Receiver<Command>,
+        status: Arc<Mutex<Status>>,
+    ) -> Lane {
+        let limits = spec.destination.limits();
+        let standard = if limits.items > 1 { 4 } else { 16 };
+        let wanted = spec.policy.max_concurrency.unwrap_or(standard);
+        let concurrency = wanted.min(limits.concurrency.unwrap_or(usize::MAX)).max(1);
+        let capacity = limits.items.saturating_mul(2).max(4 * concurrency.min(BLOCK)).min(MOST_WAITING);
+        let linger = spec.policy.linger.unwrap_or(limits.linger);
+        let limiter = Limiter::new(&limits.rates, Instant::now());
+        Lane {
+            shared: Arc::new(Shared { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }),
+            commands,
+            status,
+            concurrency,
+            capacity,
+            linger,
+            gate: Gate::new(),
+            waiting: Waiting::default(),
+            sends: JoinSet::new(),
+            in_flight: HashMap::new(),
+            suspects: HashSet::new(),
+            last_error: None,
+            queue_closed: false,
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) async fn run(mut self) {
+        let shared = self.shared.clone();
+        loop {
+            let command = *self.commands.borrow_and_update();
+            match command {
+                Command::Stop { deadline } => return self.stop(deadline).await,
+                Command::Pause => self.release_waiting(),
+                Command::Run => self.send_what_is_due(),
+            }
+            let paused = command == Command::Pause;
+            self.publish(paused);
+            let now = Instant::now();
+            let room = if paused || self.queue_closed { 0 } else { self.room(now) };
+            let wake = if paused { None } else { self.wake(now) };
+            tokio::select! {
+                changed = self.commands.changed() => {
+                    if changed.is_err() {
+                        return self.stop(now).await;
+                    }
+                }
+                Some(joined) = self.sends.join_next_with_id() => self.finish(joined),
+                claimed = shared.services.queue.claim(&shared.spec.name, room), if room > 0 => {
+                    self.take_in(claimed);
+                    tokio::task::yield_now().await; // A backlog of events to skip must not keep other lanes waiting.
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+            }
+        }
+    }
+
+    /// How many events to claim.
+    fn room(&self, now: Instant) -> usize {
+        let room = match (self.gate.permit(now.into_std()), self.gate.closed(now.into_std())) {
+            (Permit::Free, _) => self.waiting.room(self.capacity, self.limits()),
+            (_, Some((Cause::Throttled, _))) => 0,
+            _ => PROBE_CHOICE.saturating_sub(self.waiting.len()),
+        };
+        room.min(BLOCK)
+    }
+
+    /// When there will be something to send without anything else happening.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        match self.gate.permit(now.into_std()) {
+            Permit::Probing => None,
+            Permit::NotBefore(time) => Some(Instant::from_std(time)),
+            Permit::Probe | Permit::Free if self.sends.len() >= self.concurrency => None,
+            Permit::Probe => None, // It would have gone: nothing waits.
+            Permit::Free => match self.waiting.due(now.into_std(), self.limits(), self.linger) {
+                Due::Never => None,
+                Due::Now => Some(now),
+                Due::At(time) => Some(Instant::from_std(time)),
+            },
+        }
+    }
+
+    fn limits(&self) -> &fanout_sdk::destination::Limits {
+        self.shared.spec.destination.limits()
+    }
+
+    /// Routes and renders a block of events; what is not to be sent is settled at once.
+    fn take_in(&mut self, claimed: Vec<Claimed<Arc<Event>>>) {
+        if claimed.is_empty() {
+            self.queue_closed = true;
+            return;
+        }
+        let now = Instant::now().into_std();
+        let mut settled = Settlement::default();
+        for delivery in claimed {
+            let ticket = Ticket {
+                id: delivery.id,
+                order_key: delivery.order_key,
+                attempt: delivery.attempt,
+                first_attempt_at_ms: delivery.first_attempt_at_ms,
+            };
+            match self.shared.prepare(&delivery) {
+                Ok(item) => self.waiting.push(item, ticket, now),
+                Err(NotSent { settled: how, label }) => settled.add(ticket.id, how, label),
+            }
+        }
+        settled.report(&self.shared);
+    }
+
+    fn send_what_is_due(&mut self) {
+        while self.sends.len() < self.concurrency && !self.waiting.is_empty() {
+            let now = Instant::now().into_std();
+            match self.gate.permit(now) {
+                Permit::NotBefore(_) | Permit::Probing => return,
+                Permit::Probe => {
+                    let suspects = &self.suspects;
+                    let (items, tickets) =
+                        self.waiting.take_one(|ticket| !suspects.contains(&ticket.order_key));
+                    self.gate.probe_sent();
+                    self.send(items, tickets, true);
+                }
+                Permit::Free if self.waiting.due(now, self.limits(), self.linger) == Due::Now => {
+                    let positions = self.shared.spec.destination.pack(self.waiting.items());
+                    let (items, tickets) = self.waiting.take(positions);
+                    self.send(items, tickets, false);
+                }
+                Permit::Free => return,
+            }
+        }
+    }
+
+    fn send(&mut self, items: Vec<Item>, tickets: Vec<Ticket>, probe: bool) {
+        let task = self.sends.spawn(self.shared.clone().send(items));
+        self.in_flight.insert(task.id(), InFlight { tickets, probe });
+    }
+
+    /// A request's task has ended.
+    fn finish(&mut self, joined: Result<(tokio::task::Id, Sent), JoinError>) {
+        match joined {
+            Ok((id, (verdicts, took))) => {
+                self.shared.services.observer.attempted(&self.shared.spec.name, took);
+                if let Some(in_flight) = self.in_flight.remove(&id) {
+                    self.conclude(in_flight, verdicts);
+                }
+            }
+            Err(error) => {
+                let Some(in_flight) = self.in_flight.remove(&error.id()) else { return };
+                if error.is_panic() {
+                    tracing::error!(destination = %self.shared.spec.name, "the adapter failed by a fault of its own");
+                }
+                self.conclude(in_flight, Vec::new());
+            }
+        }
+    }
+
+    /// Settles a request's deliveries and tells the gate.
+    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>) {
+        let missing = || outcome::no_verdict("the adapter did not say how it ended");
+        verdicts.resize_with(in_flight.tickets.len(), missing);
+        let random = self.shared.services.random;
+        let now_ms = self.shared.services.clock.now_ms();
+        let retry_for = self.shared.spec.policy.retry_for;
+        let mut signs = outcome::signs(&verdicts);
+        signs.unauthorised &= in_flight.probe || self.anyone_new_refused(&in_flight.tickets, &verdicts);
+        let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
+
+        let mut settled = Settlement::default();
+        let probe_was_suspect =
+            in_flight.tickets.iter().any(|ticket| self.suspects.contains(&ticket.order_key));
+        for (ticket, verdict) in in_flight.tickets.iter().zip(verdicts) {
+            let moment = Moment { now_ms, retry_for, random: random() };
+            self.remember(ticket, &verdict, now_ms);
+            let (how, label) = outcome::settle(verdict, ticket, moment, blame_events);
+            settled.add(ticket.id, how, label);
+        }
+        settled.report(&self.shared);
+
+        let now = Instant::now().into_std();
+        match self.gate.observe(signs, in_flight.probe, now, random()) {
+            Some(Change::Opened) if probe_was_suspect => self.suspects.clear(),
+            Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => self.suspects.clear(),
+            _ => {}
+        }
+    }
+
+    fn gate_is_free(&self) -> bool {
+        self.gate.permit(Instant::now().into_std()) == Permit::Free
+    }
+
+    /// Whether the credentials were refused for an event that is not among the suspects already.
+    fn anyone_new_refused(&self, tickets: &[Ticket], verdicts: &[Verdict]) -> bool {
+        let mut both = tickets.iter().zip(verdicts);
+        both.any(|(ticket, verdict)| {
+            verdict.outcome == Outcome::Unauthorised && !self.suspects.contains(&ticket.order_key)
+        })
+    }
+
+    fn remember(&mut self, ticket: &Ticket, verdict: &Verdict, now_ms: i64) {
+        let outcome = match verdict.outcome {
+            Outcome::Delivered | Outcome::Submitted => {
+                self.suspects.remove(&ticket.order_key);
+                return;
+            }
+            Outcome::Unauthorised => {
+                if self.suspects.len() < MOST_SUSPECTS {
+                    self.suspects.insert(ticket.order_key);
+                }
+                "unauthorised"
+            }
+            Outcome::Rejected => "rejected",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Throttled { .. } => "throttled",
+        };
+        self.last_error = Some(LastError { at_ms: now_ms, outcome, what: what_went_wrong(verdict) });
+    }
+
+    fn release_waiting(&mut self) {
+        let mut settled = Settlement::default();
+        for ticket in self.waiting.clear() {
+            settled.release(ticket.id);
+        }
+        settled.report(&self.shared);
+    }
+
+    /// Lets requests under way end until the deadline; what is not known then goes back to the queue.
+    async fn stop(mut self, mut deadline: Instant) {
+        self.release_waiting();
+        while !self.sends.is_empty() {
+            tokio::select! {
+                Some(joined) = self.sends.join_next_with_id() => self.finish(joined),
+                Ok(()) = self.commands.changed() => {
+                    if let Command::Stop { deadline: newer } = *self.commands.borrow_and_update() {
+                        deadline = newer.min(deadline);
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        while let Some(joined) = self.sends.try_join_next_with_id() {
+            self.finish(joined);
+        }
+        let mut settled = Settlement::default();
+        for ticket in self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets) {
+            settled.release(ticket.id);
+        }
+        settled.report(&self.shared);
+        self.publish(false);
+    }
+
+    fn publish(&self, paused: bool) {
+        let now = Instant::now().into_std();
+        let closed = self.gate.closed(now);
+        let until_ms = closed.map(|(_, until)| {
+            let wait = until.saturating_duration_since(now).as_millis();
+            self.shared.services.clock.now_ms().saturating_add(i64::try_from(wait).unwrap_or(i64::MAX))
+        });
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let cause = closed.map(|(cause, _)| cause);
+        if status.closed != cause {
+            self.log(status.closed, cause);
+        }
+        status.paused = paused;
+        status.closed = cause;
+        status.until_ms = until_ms;
+        status.waiting = self.waiting.len();
+        status.requests = self.sends.len();
+        if status.last_error != self.last_error {
+            status.last_error.clone_from(&self.last_error);
+        }
+    }
+
+    fn log(&self, before: Option<Cause>, now: Option<Cause>) {
+        let destination = &*self.shared.spec.name;
+        match now {
+            Some(Cause::Unauthorised) => tracing::error!(
+                destination,
+                "the vendor refuses the credentials: nothing is lost, deliveries wait; check the destination's settings"
+            ),
+            Some(Cause::Suspected) => {
+                tracing::warn!(destination, "credentials refused; trying one event again")
+            }
+            Some(Cause::Throttled) => {
+                tracing::info!(destination, "throttled; waiting as long as the vendor asks")
+            }
+            None if before == Some(Cause::Unauthorised) => {
+                tracing::info!(destination, "the vendor takes the credentials again");
+            }
+            None => {}
+        }
+    }
+}
+
+/// The status of the answer, or why there was none; never what the vendor wrote.
+fn what_went_wrong(verdict: &Verdict) -> String {
+    if verdict.answer.is_empty() {
+        return verdict.reason.clone();
+    }
+    verdict.answer.chars().take_while(char::is_ascii_digit).collect()
+}
+
+struct NotSent {
+    settled: Settled,
+    label: Label,
+}
+
+impl NotSent {
+    fn skipped(reason: &'static str) -> NotSent {
+        NotSent {
+            settled: Settled::Done(Code::Skipped(reason.to_owned())),
+            label: Label { outcome: "skipped", reason },
+        }
+    }
+
+    /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
+    fn broken(attempts: u32) -> NotSent {
+        let reason = "the adapter failed while it rendered this event".to_owned();
+        let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
+        NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
+    }
+}
+
+impl Shared {
+    /// Decides whether the event is sent, and renders it.
+    fn prepare(&self, delivery: &Claimed<Arc<Event>>) -> Result<Item, NotSent> {
+        let event = &delivery.payload;
+        if !self.spec.every_call && event.call_type() != CallType::Identify {
+            return Err(NotSent::skipped("call_type"));
+        }
+        let options = match (self.spec.route)(event, delivery.source) {
+            Route::Take { options } => options.and_then(|position| event.at(position)),
+            Route::Skip { reason } => return Err(NotSent::skipped(reason)),
+        };
+        let rendered =
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.spec.destination.render(event, options)));
+        match rendered {
+            Ok(Ok(item)) => {
+                if !item.warnings.is_empty() {
+                    self.services.observer.warned(&self.spec.name, &item.warnings);
+                }
+                Ok(item)
+            }
+            Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
+            Err(_) => Err(NotSent::broken(delivery.attempt)),
+        }
+    }
+
+    async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
+        self.limiter.wait_for(RateUnit::Items, items.len()).await;
+        let start = Instant::now();
+        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let context = Context {
+            transport: &transport,
+            clock: &*self.services.clock,
+            memory: &self.memory,
+            destination: &self.spec.name,
+        };
+        let verdicts = self.spec.destination.send(&context, &items).await;
+        (verdicts, start.elapsed())
+    }
+}
+
+/// Deliveries to be settled in one go, and how they are counted.
+#[derive(Default)]
+struct Settlement {
+    settled: Vec<(Id, Settled)>,
+    counts: Vec<(Label, u64)>,
+}
+
+impl Settlement {
+    fn add(&mut self, id: Id, settled: Settled, label: Label) {
+        self.settled.push((id, settled));
+        match self.counts.iter_mut().find(|(counted, _)| *counted == label) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((label, 1)),
+        }
+    }
+
+    /// Given back without an attempt: not counted.
+    fn release(&mut self, id: Id) {
+        self.settled.push((id, Settled::Release));
+    }
+
+    fn report(self, shared: &Shared) {
+        if self.settled.is_empty() {
+            return;
+        }
+        shared.services.queue.settle(&shared.spec.name, self.settled);
+        for (label, count) in self.counts {
+            shared.services.observer.ended(&shared.spec.name, label, count);
+        }
+    }
+}

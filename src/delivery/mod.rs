@@ -1,0 +1,218 @@
+//! Delivery: one lane for each destination, each at its own pace, from the queue to the vendor.
+//!
+//! Here are the words that lanes share with the application (what a lane is made of, its policy, its status, what it
+//! reports) and [`Lanes`], which starts, pauses, replaces and stops them. How a lane works is in `lane`.
+
+mod backoff;
+mod batch;
+mod gate;
+mod lane;
+mod limiter;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fanout_sdk::destination::{Clock, Destination, Transport};
+use fanout_sdk::event::{Event, Warning};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use gate::Cause;
+pub use outcome::Label;
+
+use crate::queue::Queue;
+
+/// Whether a destination gets an event at all, by what the call and the configuration say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It does.
+    Take {
+        /// Where in the event its options stand; see [`Event::at`].
+        options: Option<u32>,
+    },
+    /// It does not.
+    Skip {
+        /// A short code that is counted, such as `integrations`.
+        reason: &'static str,
+    },
+}
+
+/// Decides by an event and the number of its source. Pure and quick: it is asked once for every event.
+pub type Router = Arc<dyn Fn(&Event, u16) -> Route + Send + Sync>;
+
+/// How a destination is delivered to, where its adapter does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a delivery is tried, from its first attempt; default 24 hours.
+    pub retry_for: Duration,
+    /// The most requests at one time, never more than the adapter's own cap; default 4 where requests hold batches and
+    /// 16 where they hold one item.
+    pub max_concurrency: Option<usize>,
+    /// How long an item waits for others to share its request; default the adapter's.
+    pub linger: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { retry_for: Duration::from_secs(24 * 60 * 60), max_concurrency: None, linger: None }
+    }
+}
+
+/// What a lane is made of.
+#[derive(Clone)]
+pub struct LaneSpec {
+    /// The destination's name, which is also the lane's name in the queue.
+    pub name: Arc<str>,
+    /// Renders and sends.
+    pub destination: Arc<dyn Destination>,
+    /// Where its requests go.
+    pub transport: Arc<dyn Transport>,
+    /// Which events it gets.
+    pub route: Router,
+    /// Whether it takes calls of every type; else identify alone.
+    pub every_call: bool,
+    /// How it is delivered to.
+    pub policy: Policy,
+    /// Whether it starts paused: it keeps what arrives and sends nothing.
+    pub paused: bool,
+}
+
+/// What all lanes share.
+#[derive(Clone)]
+pub struct Services {
+    /// Where deliveries come from.
+    pub queue: Arc<dyn Queue<Arc<Event>>>,
+    /// Wall time and nonces.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Chance for the jitter of waits: at least 0 and below 1.
+    pub random: fn() -> f64,
+}
+
+/// Is told what lanes do, for metrics. Called on the lanes' own tasks: it must be quick and must not block.
+pub trait Observer: Send + Sync {
+    /// So many deliveries, or attempts at them, ended this way.
+    fn ended(&self, destination: &str, label: Label, count: u64);
+    /// One request, or chain of requests, took this long, by the clock and with the waits for published rates.
+    fn attempted(&self, destination: &str, took: Duration);
+    /// What was odd when an event was rendered.
+    fn warned(&self, destination: &str, warnings: &[Warning]);
+}
+
+/// What a lane is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the operator paused it.
+    pub paused: bool,
+    /// Why not everything goes, if so.
+    pub closed: Option<Cause>,
+    /// Until when nothing goes: milliseconds since 1970.
+    pub until_ms: Option<i64>,
+    /// The last failure.
+    pub last_error: Option<LastError>,
+    /// Items that wait for a request.
+    pub waiting: usize,
+    /// Requests under way.
+    pub requests: usize,
+}
+
+/// A failure, told without what the vendor wrote, which may hold personal data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// As counted.
+    pub outcome: &'static str,
+    /// The answer's status, or why there was no answer.
+    pub what: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Run,
+    Pause,
+    Stop { deadline: Instant },
+}
+
+struct Running {
+    command: watch::Sender<Command>,
+    status: Arc<Mutex<Status>>,
+    task: JoinHandle<()>,
+}
+
+/// All lanes of a process.
+pub struct Lanes {
+    services: Services,
+    running: BTreeMap<Arc<str>, Running>,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    pub fn new(services: Services) -> Lanes {
+        Lanes { services, running: BTreeMap::new() }
+    }
+
+    /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
+    /// user's events overtake each other.
+    pub async fn start(&mut self, spec: LaneSpec, deadline: Instant) {
+        let name = spec.name.clone();
+        self.stop(&name, deadline).await;
+        let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
+        let status = Arc::<Mutex<Status>>::default();
+        let lane = lane::Lane::new(spec, self.services.clone(), commands, status.clone());
+        self.running.insert(name, Running { command, status, task: tokio::spawn(lane.run()) });
+    }
+
+    /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
+    pub async fn stop(&mut self, name: &str, deadline: Instant) {
+        let Some(lane) = self.running.remove(name) else { return };
+        lane.command.send_replace(Command::Stop { deadline });
+        ended(name, lane.task).await;
+    }
+
+    /// Pauses a lane or lets it go on; `false` when there is none of that name.
+    pub fn pause(&self, name: &str, paused: bool) -> bool {
+        let Some(lane) = self.running.get(name) else { return false };
+        lane.command.send_replace(if paused { Command::Pause } else { Command::Run });
+        true
+    }
+
+    /// What every lane is doing, by name.
+    pub fn status(&self) -> Vec<(Arc<str>, Status)> {
+        self.running
+            .iter()
+            .map(|(name, lane)| {
+                let status = lane.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                (name.clone(), status)
+            })
+            .collect()
+    }
+
+    /// Stops all lanes at once. Requests under way have until the deadline; the events of those that do not end in
+    /// time will be sent again.
+    pub async fn shutdown(&mut self, deadline: Instant) {
+        let running = std::mem::take(&mut self.running);
+        for lane in running.values() {
+            lane.command.send_replace(Command::Stop { deadline });
+        }
+        for (name, lane) in running {
+            ended(&name, lane.task).await;
+        }
+    }
+}
+
+async fn ended(name: &str, task: JoinHandle<()>) {
+    if task.await.is_err() {
+        tracing::error!(
+            destination = name,
+            "a lane ended by a fault of the program; what it had claimed is sent again after a restart"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,220 @@
+//! What follows from an attempt's outcome: for the delivery (done, later, released or dead) and for the destination as
+//! a whole (the signs its gate takes in). Pure: time and chance come in as arguments.
+
+use std::time::Duration;
+
+use fanout_sdk::destination::{Outcome, Verdict};
+
+use super::backoff::Backoff;
+use super::gate::Signs;
+use crate::queue::{Code, Dead, Id, Settled};
+
+/// A claimed delivery without its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// To settle it with.
+    pub id: Id,
+    /// Whose it is.
+    pub order_key: u64,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// When the first attempt was made: milliseconds since 1970.
+    pub first_attempt_at_ms: i64,
+}
+
+/// How an ended attempt is counted: the labels of `fanout_deliveries_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// `delivered`, `submitted`, `skipped`, `retry`, `throttled`, `unauthorised` or `dead`.
+    pub outcome: &'static str,
+    /// For `skipped` and `dead` the code, else empty.
+    pub reason: &'static str,
+}
+
+impl Label {
+    const fn of(outcome: &'static str) -> Label {
+        Label { outcome, reason: "" }
+    }
+}
+
+/// The moment of an attempt's end, and how long a delivery may be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// Counted from the first attempt.
+    pub retry_for: Duration,
+    /// At least 0 and below 1.
+    pub random: f64,
+}
+
+/// What a request's verdicts say about the destination.
+pub fn signs(verdicts: &[Verdict]) -> Signs {
+    let mut signs = Signs::default();
+    for verdict in verdicts {
+        match verdict.outcome {
+            Outcome::Delivered | Outcome::Submitted | Outcome::Rejected => signs.dealt = true,
+            Outcome::Unauthorised => signs.unauthorised = true,
+            Outcome::Throttled { after, user_only: false } => {
+                signs.throttled = Some(after.max(signs.throttled.flatten()));
+            }
+            Outcome::Retry { .. } | Outcome::Throttled { user_only: true, .. } => {}
+        }
+    }
+    signs
+}
+
+/// How a delivery is settled. `alone_refused` says that the vendor refuses the credentials for this event while it
+/// takes them for others: then it is a failure of the event and counts as an attempt.
+pub fn settle(verdict: Verdict, ticket: &Ticket, moment: Moment, alone_refused: bool) -> (Settled, Label) {
+    match verdict.outcome {
+        Outcome::Delivered => (Settled::Done(Code::Delivered), Label::of("delivered")),
+        Outcome::Submitted => (Settled::Done(Code::Submitted), Label::of("submitted")),
+        Outcome::Rejected => dead("rejected", verdict, ticket.attempt),
+        Outcome::Throttled { user_only: false, .. } => (Settled::Release, Label::of("throttled")),
+        Outcome::Unauthorised if !alone_refused => (Settled::Release, Label::of("unauthorised")),
+        Outcome::Retry { after } => later(after, "retry", verdict, ticket, moment),
+        Outcome::Throttled { after, user_only: true } => later(after, "throttled", verdict, ticket, moment),
+        Outcome::Unauthorised => later(None, "unauthorised", verdict, ticket, moment),
+    }
+}
+
+/// The verdict on an event whose request ended without one.
+pub fn no_verdict(reason: &str) -> Verdict {
+    Verdict { outcome: Outcome::Retry { after: None }, reason: reason.to_owned(), answer: "".into() }
+}
+
+/// A failed attempt: tried again until `retry_for` is over. A wait of our own ends at that time at the latest, so that
+/// the last attempt is not the one before it; a wait that the vendor asked for is kept, and the attempt after it is the
+/// last one.
+fn later(
+    after: Option<Duration>,
+    outcome: &'static str,
+    verdict: Verdict,
+    ticket: &Ticket,
+    moment: Moment,
+) -> (Settled, Label) {
+    let end_ms = ticket.first_attempt_at_ms.saturating_add(millis(moment.retry_for));
+    if moment.now_ms >= end_ms {
+        return dead("expired", verdict, ticket.attempt);
+    }
+    let at_ms = match after {
+        Some(asked) => moment.now_ms.saturating_add(millis(asked)),
+        None => {
+            let wait = Backoff::EVENT.full_jitter(ticket.attempt, moment.random);
+            moment.now_ms.saturating_add(millis(wait)).min(end_ms)
+        }
+    };
+    (Settled::Later { at_ms, reason: verdict.reason }, Label::of(outcome))
+}
+
+fn dead(code: &'static str, verdict: Verdict, attempts: u32) -> (Settled, Label) {
+    let dead = Dead {
+        code: code.to_owned(),
+        reason: verdict.reason,
+        attempts,
+        answer: (*verdict.answer).to_owned(),
+    };
+    (Settled::Dead(dead), Label { outcome: "dead", reason: code })
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const MOMENT: Moment = Moment { now_ms: 1_000_000, retry_for: HOUR, random: 0.5 };
+
+    fn ticket(attempt: u32, first_attempt_at_ms: i64) -> Ticket {
+        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms }
+    }
+
+    fn verdict(outcome: Outcome) -> Verdict {
+        Verdict { outcome, reason: "because".into(), answer: "400 no".into() }
+    }
+
+    fn settled(outcome: Outcome, ticket: &Ticket) -> (Settled, &'static str) {
+        let (settled, label) = settle(verdict(outcome), ticket, MOMENT, false);
+        (settled, label.outcome)
+    }
+
+    fn later_at(at_ms: i64) -> Settled {
+        Settled::Later { at_ms, reason: "because".into() }
+    }
+
+    #[test]
+    fn every_outcome_settles_its_delivery() {
+        let fresh = ticket(1, MOMENT.now_ms);
+        let secs = |n| Some(Duration::from_secs(n));
+        let rejected =
+            Dead { code: "rejected".into(), reason: "because".into(), attempts: 1, answer: "400 no".into() };
+        let cases = [
+            (Outcome::Delivered, Settled::Done(Code::Delivered), "delivered"),
+            (Outcome::Submitted, Settled::Done(Code::Submitted), "submitted"),
+            (Outcome::Rejected, Settled::Dead(rejected), "dead"),
+            (Outcome::Unauthorised, Settled::Release, "unauthorised"),
+            (Outcome::Throttled { after: secs(9), user_only: false }, Settled::Release, "throttled"),
+            (Outcome::Throttled { after: secs(9), user_only: true }, later_at(1_009_000), "throttled"),
+            (Outcome::Retry { after: secs(3) }, later_at(1_003_000), "retry"),
+            (Outcome::Retry { after: None }, later_at(1_000_500), "retry"),
+        ];
+        for (outcome, expected, label) in cases {
+            assert_eq!(settled(outcome.clone(), &fresh), (expected, label), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_refused_alone_is_tried_again_like_any_failure() {
+        let (settled, label) = settle(verdict(Outcome::Unauthorised), &ticket(3, 999_000), MOMENT, true);
+        assert_eq!((settled, label), (later_at(1_002_000), Label::of("unauthorised")));
+    }
+
+    #[test]
+    fn retrying_ends_when_retry_for_is_over() {
+        let hour_ms = 3_600_000;
+        let started = |ago_ms| ticket(20, MOMENT.now_ms - ago_ms);
+        let after = |seconds| Outcome::Retry { after: Some(Duration::from_secs(seconds)) };
+        // Half of the 300 s cap would pass the end, so the last attempt is made at the end.
+        assert_eq!(
+            settled(Outcome::Retry { after: None }, &started(hour_ms - 60_000)).0,
+            later_at(1_060_000)
+        );
+        assert_eq!(settled(after(120), &started(hour_ms - 60_000)).0, later_at(1_120_000));
+        for outcome in [Outcome::Retry { after: None }, after(120)] {
+            let (settled, label) = settle(verdict(outcome), &started(hour_ms), MOMENT, false);
+            assert!(matches!(settled, Settled::Dead(dead) if dead.code == "expired" && dead.attempts == 20));
+            assert_eq!(label, Label { outcome: "dead", reason: "expired" });
+        }
+    }
+
+    #[test]
+    fn one_verdict_is_enough_for_a_sign_and_the_longest_wait_counts() {
+        let throttled =
+            |seconds: u64| Outcome::Throttled { after: Some(Duration::from_secs(seconds)), user_only: false };
+        let open = Signs::default();
+        let secs = |n| Some(Some(Duration::from_secs(n)));
+        let cases: [(Vec<Outcome>, Signs); 7] = [
+            (vec![], open),
+            (vec![Outcome::Retry { after: None }], open),
+            (vec![Outcome::Retry { after: None }, Outcome::Rejected], Signs { dealt: true, ..open }),
+            (
+                vec![Outcome::Unauthorised, Outcome::Delivered],
+                Signs { dealt: true, unauthorised: true, ..open },
+            ),
+            (vec![throttled(3), throttled(9), throttled(1)], Signs { throttled: secs(9), ..open }),
+            (
+                vec![Outcome::Throttled { after: None, user_only: false }],
+                Signs { throttled: Some(None), ..open },
+            ),
+            (vec![Outcome::Throttled { after: None, user_only: true }], open),
+        ];
+        for (outcomes, expected) in cases {
+            let verdicts: Vec<_> = outcomes.into_iter().map(verdict).collect();
+            assert_eq!(signs(&verdicts), expected, "{verdicts:?}");
+        }
+    }
+}
