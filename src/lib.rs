@@ -2,6 +2,7 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;

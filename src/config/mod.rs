@@ -3,6 +3,7 @@
 //! `schema` says what there is, `read` takes single values with their positions, `resolve` puts them together and checks
 //! them against each other, `load` brings in the file and the environment. Only `load` touches the world.
 
+mod adapters;
 mod expand;
 mod load;
 mod read;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use fanout_sdk::problem::Problem;
 
+pub use adapters::AdapterSet;
 pub use expand::World;
 pub use load::load;
 pub use resolve::resolve;
