@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+mod manifest;
 mod pretty;
 mod run;
 mod script;
@@ -14,6 +15,7 @@ use crate::destination::Destination;
 use crate::json::Json;
 use crate::names::Names;
 
+pub use manifest::manifest_factory;
 pub use run::run_case;
 pub use script::{FixedClock, Script};
 

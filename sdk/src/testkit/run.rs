@@ -7,6 +7,7 @@ use std::task::{Context as Poller, Poll, Waker};
 
 use super::case::{Case, Exchange, push_member};
 use super::compare::{compare, differ};
+use super::manifest::DESTINATION;
 use super::pretty::pretty;
 use super::{CaseReport, Factory, FixedClock, Script, Subject};
 use crate::destination::{Context, Item, Outcome, Request, Verdict};
@@ -102,7 +103,7 @@ fn drive(
         }
         waiting = rest;
         let (positions, items): (Vec<usize>, Vec<Item>) = batch.into_iter().unzip();
-        let context = Context { transport: script, clock, memory: &memory, destination: "case" };
+        let context = Context { transport: script, clock, memory: &memory, destination: DESTINATION };
         let verdicts = block_on(subject.destination.send(&context, &items))
             .ok_or("send waits for something that is neither the transport nor the clock")?;
         if verdicts.len() != items.len() {
