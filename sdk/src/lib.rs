@@ -6,12 +6,16 @@
 //!
 //! [`Destination`]: destination::Destination
 
+mod canonical;
 pub mod dates;
 pub mod destination;
 pub mod event;
 pub mod json;
+pub mod manifest;
 pub mod memory;
 pub mod names;
 pub mod normalise;
 pub mod problem;
 pub mod reserved;
+#[cfg(feature = "testkit")]
+pub mod testkit;

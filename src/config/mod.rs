@@ -3,6 +3,7 @@
 //! `schema` says what there is, `read` takes single values with their positions, `resolve` puts them together and checks
 //! them against each other, `load` brings in the file and the environment. Only `load` touches the world.
 
+mod adapters;
 mod expand;
 mod load;
 mod read;
@@ -12,12 +13,13 @@ pub mod schema;
 mod tests;
 pub mod values;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fanout_sdk::problem::Problem;
 
+pub use adapters::AdapterSet;
 pub use expand::World;
 pub use load::load;
 pub use resolve::resolve;
@@ -57,16 +59,36 @@ pub struct Server {
     pub header_timeout: Duration,
     /// For the body of a request.
     pub body_timeout: Duration,
+    /// For a client to take any byte of its answer.
+    pub write_timeout: Duration,
     /// The most connections at one time.
     pub max_connections: usize,
-    /// Names in lower case that `Host` may carry besides IP addresses and `localhost`; `*` is any.
+    /// The most bytes that all requests under way may hold together.
+    pub max_in_flight: ByteSize,
+    /// Names in lower case that `Host` may carry besides those of this machine. None: on a loopback address those
+    /// alone, on any other all.
     pub allowed_hosts: Vec<String>,
     /// The address by which browsers reach it, without a slash at the end.
     pub public_url: Option<String>,
     /// Whether the client's address fills an absent `context.ip`.
     pub fill_ip: bool,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// The encrypted listener.
+    pub tls: Option<Tls>,
     /// How long a shutdown waits for what is under way.
     pub drain_timeout: Duration,
+}
+
+/// `[server.tls]`: an encrypted listener of the tracking API.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// A PEM file: the certificate chain.
+    pub certificate: PathBuf,
+    /// A PEM file: the private key.
+    pub key: PathBuf,
 }
 
 /// `[admin]`: health and metrics.
@@ -76,6 +98,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What clients must send; always there when `listen` is not a loopback address.
     pub token: Option<Secret>,
+    /// As [`Server::allowed_hosts`].
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `[[sources]]`: a caller with a write key.
@@ -89,7 +113,7 @@ pub struct Source {
     pub enabled: bool,
     /// Whether one refused call refuses its batch.
     pub strict: bool,
-    /// Web origins in lower case, without a slash at the end; `*` is any.
+    /// Web origins in lower case, without a slash at the end. None: all.
     pub allowed_origins: Vec<String>,
     /// The bearer token that it may send.
     pub bearer_token: Option<Secret>,
@@ -155,10 +179,8 @@ impl std::fmt::Debug for Destination {
 pub struct Delivery {
     /// How long a failing delivery is tried again.
     pub retry_for: Duration,
-    /// The most requests at one time.
-    pub max_concurrency: usize,
-    /// The most items in a request; `None` for the vendor's limit.
-    pub max_batch: Option<usize>,
+    /// The most requests at one time; `None` for what delivery takes by itself.
+    pub max_concurrency: Option<usize>,
     /// How long a batch waits to fill; `None` for what the adapter says.
     pub linger: Option<Duration>,
     /// Whether it may call private, loopback and link-local addresses.

@@ -2,6 +2,7 @@
 //! It knows neither which settings there are nor how they belong together.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fanout_sdk::problem::{Problem, nearest};
@@ -44,6 +45,13 @@ impl<'a> Section<'a> {
     /// Where the value of a key stands; the table itself where it is not given.
     pub fn place(&self, key: &str) -> usize {
         self.get(key).map_or(self.at, |value| value.span().start)
+    }
+
+    /// Where a key of a table further inside stands, where it is given.
+    pub fn find(&self, tables: &str, key: &str) -> Option<usize> {
+        let table =
+            tables.split('.').try_fold(self.table?, |table, name| table.get(name)?.get_ref().as_table())?;
+        Some(table.get(key)?.span().start)
     }
 
     /// A key with the names of its tables, such as `server.listen`.
@@ -228,6 +236,19 @@ impl<'a> Reader<'a> {
     /// Reads a text that is not shown.
     pub fn secret(&mut self, section: &Section<'a>, key: &str) -> Option<Secret> {
         self.text(section, key).map(Secret::new)
+    }
+
+    /// Reads the path of a file that can be read.
+    pub fn file(&mut self, section: &Section<'a>, key: &str) -> Option<PathBuf> {
+        let path = self.text(section, key)?;
+        match (self.world.file)(Path::new(&path)) {
+            Ok(_) => Some(path.into()),
+            Err(error) => {
+                let (message, remedy) = Unexpanded::Unreadable(path, error.to_string()).explain();
+                self.error(section.place(key), message, remedy);
+                None
+            }
+        }
     }
 
     /// Reads a list of texts, each with its place.

@@ -139,6 +139,14 @@ pub static TOP: Table = Table {
     ],
 };
 
+/// `allowed_hosts` of both listeners.
+const ALLOWED_HOSTS: Key = key(
+    "allowed_hosts",
+    Kind::Texts,
+    Absent::Default("[]"),
+    "The names by which clients may address it: the request's `Host` without its port. Names of this machine are always allowed. None given: on a loopback address those alone, on any other all.",
+);
+
 /// `[server]`
 pub static SERVER: Table = Table {
     header: "[server]",
@@ -166,8 +174,8 @@ pub static SERVER: Table = Table {
         key(
             "header_timeout",
             Kind::Time(seconds(1), seconds(600)),
-            Absent::Default("\"10 s\""),
-            "How long a client may take to send the head of a request.",
+            Absent::Default("\"30 s\""),
+            "How long a client may take to send the head of a request, and how long an idle connection is kept.",
         ),
         key(
             "body_timeout",
@@ -176,35 +184,60 @@ pub static SERVER: Table = Table {
             "How long a client may take to send the body of a request.",
         ),
         key(
+            "write_timeout",
+            Kind::Time(seconds(1), seconds(600)),
+            Absent::Default("\"30 s\""),
+            "How long a client may refuse to take any byte of its answer.",
+        ),
+        key(
             "max_connections",
             Kind::Count(1, 1_000_000),
-            Absent::Default("1024"),
+            Absent::Default("2048"),
             "The most connections at one time. Further ones wait until one is free.",
         ),
         key(
-            "allowed_hosts",
-            Kind::Texts,
-            Absent::Default("[\"*\"]"),
-            "The names by which clients may address it (the request's `Host`, without port); `\"*\"` is any name. IP addresses and `localhost` are always allowed.",
+            "max_in_flight",
+            Kind::Size(kib(1 << 10), ByteSize(1 << 40)),
+            Absent::Default("\"64 MiB\""),
+            "The most bytes that all requests under way may hold together. Beyond it they are answered 503 and asked to try again.",
         ),
+        ALLOWED_HOSTS,
         key(
             "public_url",
             Kind::Url,
-            Absent::Means("the `Host` of each request"),
+            Absent::Means("the address that the browser used"),
             "The address by which browsers reach it; given to analytics.js in its settings.",
         ),
         key(
             "fill_ip",
             Kind::Flag,
             Absent::Default("false"),
-            "Whether the client's address is written to `context.ip` where a call has none.",
+            "Whether a browser's or a phone's call without `context.ip` gets the caller's address.",
         ),
+        key(
+            "trusted_proxies",
+            Kind::Texts,
+            Absent::Default("[]"),
+            "IP addresses of the proxies whose `X-Forwarded-For` is believed.",
+        ),
+        key("tls", Kind::Section, Absent::Means("unencrypted only"), "An encrypted listener."),
         key(
             "drain_timeout",
             Kind::Time(seconds(0), seconds(3600)),
             Absent::Default("\"25 s\""),
             "How long a shutdown waits for requests and deliveries under way. What is not delivered by then is delivered after the next start.",
         ),
+    ],
+};
+
+/// `[server.tls]`
+pub static TLS: Table = Table {
+    header: "[server.tls]",
+    doc: "A second, encrypted listener of the tracking API. The files are in PEM form.",
+    keys: &[
+        key("listen", Kind::Address, Absent::Default("\"0.0.0.0:8443\""), "Where it listens."),
+        key("certificate", Kind::Path, Absent::Refused, "The certificate chain, the server's own first."),
+        key("key", Kind::Path, Absent::Refused, "Its private key."),
     ],
 };
 
@@ -220,6 +253,7 @@ pub static ADMIN: Table = Table {
             Absent::Means("no token is asked for"),
             "The token that clients send as `Authorization: Bearer TOKEN`. Needed when `listen` is not a loopback address; at least 16 characters.",
         ),
+        ALLOWED_HOSTS,
     ],
 };
 
@@ -250,8 +284,8 @@ pub static SOURCE: Table = Table {
         key(
             "allowed_origins",
             Kind::Texts,
-            Absent::Default("[\"*\"]"),
-            "The web origins whose pages may send calls, such as `https://www.example.com`; `\"*\"` is any.",
+            Absent::Default("[]"),
+            "The web origins whose pages may send calls, such as `https://www.example.com`. None given: all.",
         ),
         key(
             "bearer_token",
@@ -359,14 +393,8 @@ pub static DELIVERY: Table = Table {
         key(
             "max_concurrency",
             Kind::Count(1, 256),
-            Absent::Default("4"),
+            Absent::Means("4 where a request holds a batch, else 16"),
             "The most requests at one time; less where the vendor's own limit is lower.",
-        ),
-        key(
-            "max_batch",
-            Kind::Count(1, 100_000),
-            Absent::Means("the vendor's limit"),
-            "The most items in one request; less where the vendor's own limit is lower.",
         ),
         key(
             "linger",
@@ -385,4 +413,4 @@ pub static DELIVERY: Table = Table {
 
 /// Every table, in the order of the documentation.
 pub static TABLES: &[&Table] =
-    &[&TOP, &SERVER, &ADMIN, &SOURCE, &QUEUE, &DUPLICATE_WINDOW, &SANDBOX, &DESTINATION, &DELIVERY];
+    &[&TOP, &SERVER, &TLS, &ADMIN, &SOURCE, &QUEUE, &DUPLICATE_WINDOW, &SANDBOX, &DESTINATION, &DELIVERY];

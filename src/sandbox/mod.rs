@@ -125,4 +125,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

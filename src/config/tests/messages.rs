@@ -87,7 +87,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nallowed_hosts = [\"a\", \"http://b\"]",
-        r#"f.toml:2:23: `server.allowed_hosts` holds "http://b", which is no host name; write the name alone, without scheme, port and path, or "*""#,
+        r#"f.toml:2:23: `server.allowed_hosts` holds "http://b", which is no host name; write the name alone, without scheme, port and path"#,
     ),
     (
         "[server]\npublic_url = \"example.com\"",
@@ -118,12 +118,32 @@ const MISTAKES: &[(&str, &str)] = &[
         "f.toml:2:10: `${` starts neither `${NAME}` nor `${file:PATH}`; write `$${` for a `${` of the value itself",
     ),
     (
+        "[server]\nmax_in_flight = \"1 MiB\"\nmax_body = \"2 MiB\"",
+        "f.toml:3:12: `server.max_body` is 2 MiB, more than `server.max_in_flight`, which is 1 MiB; raise `max_in_flight` or lower `max_body`",
+    ),
+    (
+        "[server]\ntrusted_proxies = [\"10.0.0.1\", \"10.0.0.0/8\"]",
+        r#"f.toml:2:32: `server.trusted_proxies` holds "10.0.0.0/8", which is no IP address; write each proxy's address, such as "10.0.0.5""#,
+    ),
+    (
+        "[server.tls]\nlisten = \"127.0.0.1:8081\"\ncertificate = \"/run/token\"\nkey = \"/run/token\"",
+        "f.toml:2:10: `admin.listen` is 127.0.0.1:8081, which clashes with `server.tls.listen`, 127.0.0.1:8081; use another port for one of them",
+    ),
+    (
+        "[server.tls]\ncertificate = \"/run/token\"",
+        r#"f.toml:1:1: `server.tls.key` is missing; add `key = "…"`"#,
+    ),
+    (
+        "[server.tls]\ncertificate = \"/run/token\"\nkey = \"/none\"",
+        "f.toml:3:7: the file `/none` cannot be read: entity not found; check its path and who may read it",
+    ),
+    (
         "[admin]\nlisten = \"127.0.0.1:8080\"",
         "f.toml:2:10: `admin.listen` is 127.0.0.1:8080, which clashes with `server.listen`, 127.0.0.1:8080; use another port for one of them",
     ),
     (
         "[server]\nlisten = \"0.0.0.0:8081\"",
-        "f.toml:1:1: `admin.listen` is 127.0.0.1:8081, which clashes with `server.listen`, 0.0.0.0:8081; use another port for one of them",
+        "f.toml:2:10: `admin.listen` is 127.0.0.1:8081, which clashes with `server.listen`, 0.0.0.0:8081; use another port for one of them",
     ),
     (
         "[admin]\nlisten = \"0.0.0.0:9\"",
@@ -181,7 +201,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "+[[sources]]\nname = \"two\"\nwrite_key = \"abcdefghij\"\nallowed_origins = [\"example.com\"]",
-        r#"f.toml:9:20: `sources.allowed_origins` holds "example.com", which is no origin; write scheme and host, such as "https://www.example.com", or "*""#,
+        r#"f.toml:9:20: `sources.allowed_origins` holds "example.com", which is no origin; write scheme and host, such as "https://www.example.com""#,
     ),
     (
         "+[destinations.mixpannel]",

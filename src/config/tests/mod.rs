@@ -94,7 +94,7 @@ fn little_is_enough() {
     assert_eq!((destination.name.as_str(), destination.adapter.as_str()), ("mixpanel", "mixpanel"));
     assert_eq!((destination.enabled, destination.paused, &destination.sources), (true, false, &None));
     assert_eq!(destination.delivery.retry_for, Duration::from_secs(24 * 3600));
-    assert_eq!(destination.delivery.max_batch, None);
+    assert_eq!(destination.delivery.max_concurrency, None);
 }
 
 #[test]
@@ -112,16 +112,24 @@ fn every_setting_is_taken() {
         allowed_hosts = ["Events.Example.com"]
         public_url = "https://events.example.com/"
         fill_ip = "${ON}"
+        write_timeout = "3 s"
+        max_in_flight = "8 MiB"
+        trusted_proxies = ["10.0.0.1", "fd00::1"]
         drain_timeout = "0 s"
+        [server.tls]
+        listen = "[::]:8443"
+        certificate = "/run/token"
+        key = "/run/token"
         [admin]
         listen = "0.0.0.0:9001"
         token = "${file:/run/token}"
+        allowed_hosts = ["fanout"]
         [[sources]]
         name = "web"
         write_key = "${KEY}"
         enabled = false
         strict = true
-        allowed_origins = ["https://WWW.example.com/", "http://localhost:3000"]
+        allowed_origins = ["https://WWW.example.com/", "http://localhost:3000", "capacitor://localhost"]
         bearer_token = "b-token"
         [[sources]]
         name = "back"
@@ -142,7 +150,6 @@ fn every_setting_is_taken() {
         [destinations.b-hook.delivery]
         retry_for = "2 h"
         max_concurrency = 9
-        max_batch = 10
         linger = "250 ms"
         allow_private_networks = true
         [destinations.a]
@@ -160,11 +167,19 @@ fn every_setting_is_taken() {
     assert_eq!((server.header_timeout.as_secs(), server.body_timeout.as_secs()), (1, 2));
     assert_eq!(server.allowed_hosts, ["events.example.com"]);
     assert_eq!(server.public_url.as_deref(), Some("https://events.example.com"));
+    assert_eq!((server.write_timeout.as_secs(), server.max_in_flight), (3, ByteSize(8 << 20)));
+    assert_eq!(format!("{:?}", server.trusted_proxies), "[10.0.0.1, fd00::1]");
+    let tls = server.tls.as_ref().unwrap();
+    assert_eq!((tls.listen.port(), tls.certificate.as_path()), (8443, Path::new("/run/token")));
+    assert_eq!(config.admin.allowed_hosts, ["fanout"]);
     assert!(server.fill_ip && server.drain_timeout.is_zero());
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "token-of-16-chars-and-more");
     let [web, back] = config.sources.as_slice() else { panic!("two sources") };
     assert_eq!((web.write_key.expose(), web.enabled, web.strict), ("a-long-write-key", false, true));
-    assert_eq!(web.allowed_origins, ["https://www.example.com", "http://localhost:3000"]);
+    assert_eq!(
+        web.allowed_origins,
+        ["https://www.example.com", "http://localhost:3000", "capacitor://localhost"]
+    );
     assert_eq!(web.bearer_token.as_ref().unwrap().expose(), "b-token");
     assert_eq!(back.write_key.expose(), "${KEY}-literally");
     assert_eq!(config.queue.path, Path::new("/var/lib/fanout"));
@@ -184,8 +199,7 @@ fn every_setting_is_taken() {
     assert_eq!(hook.settings["headers"]["a"][0].as_str(), Some("a-long-write-key"));
     let delivery = Delivery {
         retry_for: Duration::from_secs(7200),
-        max_concurrency: 9,
-        max_batch: Some(10),
+        max_concurrency: Some(9),
         linger: Some(Duration::from_millis(250)),
         allow_private_networks: true,
     };

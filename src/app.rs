@@ -1,0 +1,372 @@
+//! A running instance: the queue, a lane for each destination, the two listeners, and how all of it ends.
+//! It wires; what the parts do is theirs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fanout_sdk::destination::{Clock, Destination};
+use fanout_sdk::event::{Event, Warning};
+use fanout_sdk::names::Names;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::clock::SystemClock;
+use crate::config::{AdapterSet, Config};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Route, Services};
+use crate::queue::local::{self, LocalQueue};
+use crate::queue::{AppendError, Head, Queue};
+use crate::routing::{self, Decision, Target};
+use crate::telemetry::Metrics;
+use crate::transport::{self, HttpTransport};
+use crate::{admin, http, ingest};
+
+/// Under which key the data directory says whom it was used with.
+const STAMP: &str = "data-directory-is-for";
+
+/// Why an instance did not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error("{0}")]
+    Queue(#[from] local::OpenError),
+    /// The data directory belongs to another kind of run.
+    #[error(
+        "the data directory {path} was used {was}, and this configuration would use it {now}; calls would reach the wrong \
+         place: give [queue] another path"
+    )]
+    Stamp {
+        /// The directory.
+        path: String,
+        /// How it was used before.
+        was: &'static str,
+        /// How it would be used now.
+        now: &'static str,
+    },
+    /// The data directory could not be stamped.
+    #[error("the data directory cannot be written: {0}")]
+    Write(#[from] AppendError),
+    /// A listener.
+    #[error("{what} cannot listen on {address}: {error}; is another instance running? the address is set by {key}")]
+    Listen {
+        /// Which one.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The setting.
+        key: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The certificate or key.
+    #[error("{0}")]
+    Tls(#[from] http::TlsError),
+    /// The HTTP client.
+    #[error("{0}")]
+    Client(#[from] transport::ClientError),
+    /// A destination's settings, which `fanout check` explains with their places.
+    #[error("destination {name}: {problem}; `fanout check` shows where")]
+    Destination {
+        /// Its name.
+        name: String,
+        /// The first problem.
+        problem: String,
+    },
+}
+
+/// A running instance.
+pub struct Instance {
+    /// Where the tracking API listens.
+    pub tracking: SocketAddr,
+    /// Where the tracking API listens with TLS, if it does.
+    pub tracking_tls: Option<SocketAddr>,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    queue: Arc<dyn Queue<Arc<Event>>>,
+    lanes: Lanes,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    drain: Duration,
+}
+
+impl Instance {
+    /// Starts everything that a configuration asks for. Accepts calls when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start(config: &Config, adapters: &AdapterSet) -> Result<Instance, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let names = adapters.paths();
+        let tracking = listen("the tracking API", config.server.listen, "[server] listen").await?;
+        let admin = listen("the admin API", config.admin.listen, "[admin] listen").await?;
+        let queue = open_queue(config, names.clone(), clock.clone())?;
+        stamp(config, &*queue)?;
+
+        let metrics = Arc::new(Metrics::new());
+        let (lanes, takes_every_call) = start_lanes(config, adapters, &queue, clock, &metrics).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners = Vec::new();
+        let (tracking_at, admin_at) = (tracking.1, admin.1);
+
+        let handler = Arc::new(ingest::Ingest::new(
+            queue.clone(),
+            metrics.clone(),
+            tracking_at.ip(),
+            Arc::new(AtomicBool::new(takes_every_call)),
+            ingest_settings(config),
+            names,
+        ));
+        let limits = limits(config);
+        let mut tracking_tls = None;
+        if let Some(tls) = &config.server.tls {
+            let (listener, address) = listen("the tracking API", tls.listen, "[server.tls] listen").await?;
+            let tls = http::Tls::load(&tls.certificate, &tls.key)?;
+            tracking_tls = Some(address);
+            listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), stopped.clone())));
+        }
+        listeners.push(tokio::spawn(http::serve(tracking.0, handler, limits, None, stopped.clone())));
+        let admin_handler = Arc::new(admin_handler(config, admin_at, &queue, &metrics, stopped.clone()));
+        listeners.push(tokio::spawn(http::serve(admin.0, admin_handler, limits, None, stopped)));
+
+        Ok(Instance {
+            tracking: tracking_at,
+            tracking_tls,
+            admin: admin_at,
+            metrics,
+            queue,
+            lanes,
+            stop,
+            listeners,
+            drain: config.server.drain_timeout,
+        })
+    }
+
+    /// How many deliveries of a destination are not finished.
+    pub fn unfinished(&self, destination: &str) -> u64 {
+        self.queue.counts(destination).map_or(0, |counts| counts.unfinished)
+    }
+
+    /// Ends it: takes no more calls, lets requests finish for as long as configured, writes everything down. What was
+    /// not finished goes on at the next start.
+    pub async fn stop(mut self) {
+        let deadline = Instant::now() + self.drain;
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            // A listener that panicked has nothing left to finish.
+            let _ = listener.await;
+        }
+        self.lanes.shutdown(deadline).await;
+        self.queue.close().await;
+    }
+}
+
+async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { what, address, key, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn open_queue(
+    config: &Config,
+    names: Arc<Names>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Queue<Arc<Event>>>, StartError> {
+    let lanes = config.destinations.iter().map(|destination| destination.name.clone()).collect();
+    let options = local::Options {
+        max_disk_bytes: config.queue.max_disk.0,
+        retain: config.queue.retain,
+        duplicate_window: config.queue.duplicate_window.time,
+        duplicate_entries: config.queue.duplicate_window.count,
+        ..local::Options::new(config.queue.path.clone(), lanes)
+    };
+    let decode = move |head: &Head, body: &[u8]| {
+        let text = std::str::from_utf8(body).ok()?;
+        Event::parse(text.into(), head.received_at_ms, &names).ok().map(Arc::new)
+    };
+    let now = move || clock.now_ms();
+    let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
+    tracing::info!(%report, "opened the data directory");
+    Ok(Arc::new(queue))
+}
+
+/// Calls meant for the sandbox must never reach vendors, nor the other way round.
+fn stamp(config: &Config, queue: &dyn Queue<Arc<Event>>) -> Result<(), StartError> {
+    let wanted: &[u8] = if config.sandbox.is_some() { b"sandbox" } else { b"live" };
+    let words = |stamp: &[u8]| if stamp == b"sandbox" { "with the sandbox" } else { "with real vendors" };
+    match queue.get(STAMP) {
+        None => Ok(queue.put(STAMP, wanted)?),
+        Some(stamp) if stamp == wanted => Ok(()),
+        Some(stamp) => Err(StartError::Stamp {
+            path: config.queue.path.display().to_string(),
+            was: words(&stamp),
+            now: words(wanted),
+        }),
+    }
+}
+
+/// Starts a lane for each destination; says too whether any of them takes calls of every type.
+async fn start_lanes(
+    config: &Config,
+    adapters: &AdapterSet,
+    queue: &Arc<dyn Queue<Arc<Event>>>,
+    clock: Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Lanes, bool), StartError> {
+    let services = Services {
+        queue: queue.clone(),
+        clock,
+        observer: Arc::new(Counting(metrics.clone())),
+        random: fastrand::f64,
+    };
+    let mut lanes = Lanes::new(services);
+    let mut takes_every_call = false;
+    for destination in &config.destinations {
+        let wrong = |problem: String| StartError::Destination { name: destination.name.clone(), problem };
+        let manifest = adapters
+            .get(&destination.adapter)
+            .ok_or_else(|| wrong(format!("there is no adapter {:?}", destination.adapter)))?;
+        let transport = HttpTransport::new(&transport::Options {
+            allow_private_networks: destination.delivery.allow_private_networks,
+            sandbox: config.sandbox.clone(),
+            ..transport::Options::default()
+        })?;
+        let target = Target::new(
+            &destination.name,
+            manifest.name(),
+            manifest.aliases(),
+            manifest.opt_in(),
+            destination.sources.clone(),
+        );
+        let plan: Option<Arc<dyn Destination>> = if destination.enabled {
+            let bound = manifest.bind(&destination.name, &destination.settings).map_err(|problems| {
+                wrong(problems.first().map_or_else(String::new, ToString::to_string))
+            })?;
+            Some(Arc::new(bound))
+        } else {
+            None
+        };
+        let every_call = manifest.takes_all_calls();
+        takes_every_call |= destination.enabled && every_call;
+        lanes
+            .start(
+                LaneSpec {
+                    name: destination.name.as_str().into(),
+                    destination: plan,
+                    transport: Arc::new(transport),
+                    route: router(queue.clone(), target),
+                    every_call,
+                    policy: Policy {
+                        retry_for: destination.delivery.retry_for,
+                        max_concurrency: Some(destination.delivery.max_concurrency),
+                        linger: destination.delivery.linger,
+                    },
+                    paused: destination.paused,
+                },
+                Instant::now(),
+            )
+            .await;
+    }
+    Ok((lanes, takes_every_call))
+}
+
+fn router(queue: Arc<dyn Queue<Arc<Event>>>, target: Target) -> crate::delivery::Router {
+    Arc::new(move |event: &Event, source: u16| {
+        let source = queue.source_name(source).unwrap_or_default();
+        match routing::decide(event, &source, &target) {
+            Decision::On { options, .. } => Route::Take { options: options.map(|options| options.position()) },
+            Decision::Off { reason, .. } => Route::Skip { reason },
+        }
+    })
+}
+
+fn ingest_settings(config: &Config) -> ingest::Settings {
+    let server = &config.server;
+    ingest::Settings {
+        sources: config.sources.iter().map(ingest_source).collect(),
+        max_body_bytes: server.max_body.as_usize(),
+        max_event_bytes: server.max_event.as_usize(),
+        max_batch_events: server.max_batch_events,
+        body_timeout: server.body_timeout,
+        public_url: server.public_url.clone(),
+        allowed_hosts: server.allowed_hosts.clone(),
+        fill_ip: server.fill_ip,
+        ..ingest::Settings::default()
+    }
+}
+
+fn ingest_source(source: &crate::config::Source) -> ingest::Source {
+    ingest::Source {
+        name: source.name.clone(),
+        write_key: source.write_key.reveal().to_owned(),
+        enabled: source.enabled,
+        strict: source.strict,
+        bearer_token: source.bearer_token.as_ref().map(|token| token.reveal().to_owned()),
+        allowed_origins: source.allowed_origins.clone(),
+    }
+}
+
+fn limits(config: &Config) -> http::Limits {
+    http::Limits {
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
+        drain_timeout: config.server.drain_timeout,
+        ..http::Limits::default()
+    }
+}
+
+fn admin_handler(
+    config: &Config,
+    address: SocketAddr,
+    queue: &Arc<dyn Queue<Arc<Event>>>,
+    metrics: &Arc<Metrics>,
+    stopped: watch::Receiver<bool>,
+) -> admin::Admin {
+    let settings = admin::Settings {
+        token: config.admin.token.as_ref().map(|token| token.reveal().to_owned()),
+        ..admin::Settings::default()
+    };
+    let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };
+    let destinations: Vec<String> = config.destinations.iter().map(|destination| destination.name.clone()).collect();
+    let (queue, gauges) = (queue.clone(), metrics.clone());
+    let refresh = move || {
+        gauges.queue_disk_bytes().set(queue.disk_bytes() as i64);
+        let now_ms = SystemClock.now_ms();
+        for name in &destinations {
+            let Some(counts) = queue.counts(name) else { continue };
+            gauges.pending(name).set(counts.unfinished as i64);
+            let age = counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
+            gauges.oldest_pending_seconds(name).set(age);
+        }
+    };
+    admin::Admin::new(address.ip(), settings, metrics.clone(), ready, refresh)
+}
+
+/// Turns what lanes report into metrics.
+struct Counting(Arc<Metrics>);
+
+impl Observer for Counting {
+    fn ended(&self, destination: &str, label: Label, count: u64) {
+        self.0.deliveries(destination, label.outcome, label.reason).inc_by(count);
+    }
+
+    fn attempted(&self, destination: &str, took: Duration) {
+        self.0.attempt_seconds(destination).observe(took.as_secs_f64());
+    }
+
+    fn warned(&self, _: &str, warnings: &[Warning]) {
+        for warning in warnings {
+            self.0.count_warnings(warning.kind, 1);
+        }
+    }
+}

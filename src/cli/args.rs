@@ -1,0 +1,70 @@
+//! What the command line takes, with its help. It does nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Takes Segment-style identify calls over HTTP and delivers each one to the vendors that are switched on.
+#[derive(Debug, Parser)]
+#[command(name = "fanout", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fanout check                               what is wrong with fanout.toml, and what would run
+  fanout adapters mixpanel                   what a destination for Mixpanel is configured with
+  fanout preview --event call.json           what each destination would get for one call
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// The configuration file
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "fanout.toml")]
+    pub config: PathBuf,
+
+    /// Write JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration and say what would run
+    ///
+    /// Reports every mistake at once, each with its place and its remedy. Changes nothing and calls nobody.
+    /// With --json: one list of problems, each with severity, file, line, column, message and remedy.
+    #[command(after_help = "Examples:\n  fanout check\n  fanout --config /etc/fanout.toml check --json")]
+    Check,
+
+    /// Print a script that completes the command line
+    #[command(
+        after_help = "Example:\n  fanout completions bash > ~/.local/share/bash-completion/completions/fanout"
+    )]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

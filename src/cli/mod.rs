@@ -1,0 +1,60 @@
+//! The command line: what can be asked, and who answers. It reads arguments and picks the exit code; each command has a
+//! file of its own.
+
+mod args;
+mod check;
+mod completions;
+mod output;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It did what was asked.
+    Done,
+    /// It could not.
+    Failed,
+    /// The arguments or the configuration are wrong.
+    Wrong,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> ExitCode {
+        ExitCode::from(match ending {
+            Ending::Done => 0,
+            Ending::Failed => 1,
+            Ending::Wrong => 2,
+        })
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    // Wrong usage ends here, with help and exit code 2.
+    let arguments = Arguments::parse();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let ended = answer(arguments, &mut out).and_then(|ending| out.flush().map(|()| ending));
+    match ended {
+        Ok(ending) => ending.into(),
+        // Who reads our output has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::Done.into(),
+        Err(error) => {
+            output::complain(&format!("cannot write the output: {error}"));
+            Ending::Failed.into()
+        }
+    }
+}
+
+fn answer(arguments: Arguments, out: &mut dyn Write) -> io::Result<Ending> {
+    let common = arguments.common;
+    match arguments.command {
+        Command::Check => check::run(&common, out),
+        Command::Completions { shell } => completions::run(shell, out),
+    }
+}
