@@ -40,6 +40,34 @@ pub struct Common {
 /// What there is to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the router
+    ///
+    /// Prints where it listens and `ready`, then runs until SIGTERM or Ctrl-C; what is under way may finish first, and
+    /// what is not finished goes on at the next start. FANOUT_LOG sets what is logged, such as `warn`; --json writes the
+    /// log as JSON.
+    #[command(after_help = "Example:\n  fanout serve --config /etc/fanout.toml")]
+    Serve,
+
+    /// Show the router at work, without configuration
+    ///
+    /// Runs router and sandbox in one process, sends the specifications' example calls, prints what each vendor received
+    /// and stays up with an address to post to. Without a terminal on standard input it ends by itself.
+    Demo,
+
+    /// Run the stand-in for the vendors by itself
+    ///
+    /// Takes /HOST/PATH, remembers what it got and answers like the vendor. With its address as `[sandbox] url`,
+    /// everything goes there instead of to the vendors.
+    #[command(after_help = "Example:\n  fanout sandbox --listen 127.0.0.1:8082")]
+    Sandbox {
+        /// Where it listens; port 0 takes a free one
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+        listen: String,
+        /// Only count what comes in, for measuring
+        #[arg(long)]
+        count_only: bool,
+    },
+
     /// Check the configuration and say what would run
     ///
     /// Reports every mistake at once, each with its place and its remedy. Changes nothing and calls nobody.

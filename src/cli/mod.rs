@@ -4,7 +4,11 @@
 mod args;
 mod check;
 mod completions;
+mod demo;
+mod examples;
 mod output;
+mod sandbox;
+mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -54,7 +58,15 @@ pub fn run() -> ExitCode {
 fn answer(arguments: Arguments, out: &mut dyn Write) -> io::Result<Ending> {
     let common = arguments.common;
     match arguments.command {
+        Command::Serve => serve::run(&common, out),
+        Command::Demo => demo::run(out),
+        Command::Sandbox { listen, count_only } => sandbox::run(&listen, count_only, out),
         Command::Check => check::run(&common, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
+}
+
+/// What asynchronous commands run on.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }

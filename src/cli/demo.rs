@@ -1,0 +1,228 @@
+//! `fanout demo`: router and sandbox in one process, the specifications' example calls, and what each vendor received.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use fanout_sdk::destination::{Request, Transport};
+
+use super::examples::{EXAMPLES, Example};
+use super::serve::{Signals, addresses};
+use super::{Ending, output, runtime, sandbox};
+use crate::app::Instance;
+use crate::config::{self, AdapterSet, Config, World};
+use crate::sandbox::{Sandbox, record::Received};
+use crate::transport::{self, HttpTransport};
+
+const CONFIGURATION: &str = include_str!("demo.toml");
+const WRITE_KEY: &str = "demo-key-0001";
+/// The address that the README names; another one where it is taken.
+const USUAL_ADDRESS: &str = "127.0.0.1:8080";
+const USUAL_ADMIN_ADDRESS: &str = "127.0.0.1:8081";
+/// How often the demo looks whether everything has been delivered.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long it waits for that.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the demo.
+pub fn run(out: &mut dyn Write) -> io::Result<Ending> {
+    runtime()?.block_on(async {
+        let data = DataDirectory::new();
+        let sandbox = match sandbox::start("127.0.0.1:0", false).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => return failed(&error.to_string()),
+        };
+        let adapters = AdapterSet::open(None);
+        let config = match configuration(&sandbox, &data) {
+            Ok(config) => config,
+            Err(problem) => return failed(&problem),
+        };
+        let instance = match Instance::start(&config, &adapters).await {
+            Ok(instance) => instance,
+            Err(error) => return failed(&error.to_string()),
+        };
+        let ending = show(&config, &adapters, &instance, &sandbox, out).await;
+        instance.stop().await;
+        ending
+    })
+}
+
+fn failed(problem: &str) -> io::Result<Ending> {
+    output::complain(problem);
+    Ok(Ending::Failed)
+}
+
+async fn show(
+    config: &Config,
+    adapters: &AdapterSet,
+    instance: &Instance,
+    sandbox: &Sandbox,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
+    addresses(instance, out)?;
+    writeln!(out, "sandbox       {}   (stands in for the vendors; nothing leaves this machine)", sandbox.url())?;
+    for example in EXAMPLES {
+        if let Err(problem) = post(instance, example, out).await? {
+            return failed(&problem);
+        }
+    }
+    if !delivered(config, instance).await {
+        return failed("the example calls were not delivered within 30 s; this is a bug");
+    }
+    let mut vendors = Vendors::new(config, adapters);
+    vendors.show_new(sandbox, out)?;
+    if !io::stdin().is_terminal() {
+        return Ok(Ending::Done);
+    }
+    writeln!(out, "\nIt stays up until Ctrl-C. Post a call of your own:\n")?;
+    writeln!(out, "  curl -u {WRITE_KEY}: http://{}/v1/identify \\", instance.tracking)?;
+    writeln!(out, "    -d '{{\"userId\":\"u_1\",\"traits\":{{\"email\":\"ada@example.com\",\"firstName\":\"Ada\"}}}}'\n")?;
+    out.flush()?;
+    let mut signals = Signals::new()?;
+    loop {
+        tokio::select! {
+            _ = signals.next() => return Ok(Ending::Done),
+            () = tokio::time::sleep(LOOK_AGAIN * 10) => vendors.show_new(sandbox, out)?,
+        }
+    }
+}
+
+/// Sends an example as an application would, over HTTP.
+async fn post(instance: &Instance, example: &Example, out: &mut dyn Write) -> io::Result<Result<(), String>> {
+    writeln!(out, "\n── call: {}", example.about)?;
+    writeln!(out, "{}", example.call.trim())?;
+    out.flush()?;
+    let options = transport::Options { allow_private_networks: true, ..transport::Options::default() };
+    let client = match HttpTransport::new(&options) {
+        Ok(client) => client,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let login = base64::engine::general_purpose::STANDARD.encode(format!("{WRITE_KEY}:"));
+    let request = Request {
+        name: "identify".into(),
+        method: "POST",
+        url: format!("http://{}/v1/identify", instance.tracking),
+        headers: vec![("Authorization".into(), format!("Basic {login}"))],
+        body: example.call.into(),
+        timeout: PATIENCE,
+    };
+    match client.send(&request).await {
+        Ok(answer) if answer.status == 200 => {
+            writeln!(out, "   answer: 200 {}", String::from_utf8_lossy(&answer.body))?;
+            Ok(Ok(()))
+        }
+        Ok(answer) => Ok(Err(format!("answer: {} {}", answer.status, String::from_utf8_lossy(&answer.body)))),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+async fn delivered(config: &Config, instance: &Instance) -> bool {
+    let all_done = || config.destinations.iter().all(|destination| instance.unfinished(&destination.name) == 0);
+    let wait = async {
+        while !all_done() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.is_ok()
+}
+
+/// Shows what vendors received, once each, with the demo's secrets masked.
+struct Vendors {
+    secrets: Vec<String>,
+    shown: u64,
+}
+
+impl Vendors {
+    fn new(config: &Config, adapters: &AdapterSet) -> Vendors {
+        let mut secrets = Vec::new();
+        for destination in &config.destinations {
+            let Some(manifest) = adapters.get(&destination.adapter) else { continue };
+            for setting in manifest.settings().iter().filter(|setting| setting.secret) {
+                let value = destination.settings.get(&setting.name).and_then(toml::Value::as_str);
+                secrets.extend(value.filter(|value| !value.starts_with("https://")).map(str::to_owned));
+            }
+        }
+        Vendors { secrets, shown: 0 }
+    }
+
+    fn show_new(&mut self, sandbox: &Sandbox, out: &mut dyn Write) -> io::Result<()> {
+        let new: Vec<Received> = sandbox.requests().into_iter().filter(|request| request.number > self.shown).collect();
+        self.shown = new.last().map_or(self.shown, |request| request.number);
+        let mut by_host: BTreeMap<&str, Vec<&Received>> = BTreeMap::new();
+        for request in &new {
+            by_host.entry(&request.host).or_default().push(request);
+        }
+        for (host, requests) in by_host {
+            writeln!(out, "\n── {host} received")?;
+            for request in requests {
+                self.show(request, out)?;
+            }
+        }
+        out.flush()
+    }
+
+    fn show(&self, request: &Received, out: &mut dyn Write) -> io::Result<()> {
+        let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+        writeln!(out, "{} https://{}{}{query}", request.method, request.host, request.path)?;
+        for (name, value) in request.headers.iter().filter(|(name, _)| !is_transport_header(name)) {
+            writeln!(out, "{name}: {}", self.mask(value))?;
+        }
+        let body = match serde_json::from_slice::<serde_json::Value>(&request.body) {
+            Ok(json) => serde_json::to_string_pretty(&json).unwrap_or_default(),
+            Err(_) => String::from_utf8_lossy(&request.body).into_owned(),
+        };
+        writeln!(out, "\n{}\n", self.mask(&body))
+    }
+
+    fn mask(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+}
+
+fn is_transport_header(name: &str) -> bool {
+    matches!(name, "host" | "content-length" | "accept" | "user-agent" | "connection" | "accept-encoding")
+}
+
+fn configuration(sandbox: &Sandbox, data: &DataDirectory) -> Result<Config, String> {
+    let (tracking, admin) = (free_or(USUAL_ADDRESS), free_or(USUAL_ADMIN_ADDRESS));
+    let variable = |name: &str| match name {
+        "TRACKING" => Some(tracking.clone()),
+        "ADMIN" => Some(admin.clone()),
+        "DATA" => Some(data.0.display().to_string()),
+        "SANDBOX" => Some(sandbox.url()),
+        _ => None,
+    };
+    let world = World {
+        variable: &variable,
+        file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    let loaded = config::resolve("demo.toml", CONFIGURATION, &world, &AdapterSet::open_boxed);
+    let first = loaded.errors.first().map(ToString::to_string);
+    loaded.config.ok_or_else(|| first.unwrap_or_default())
+}
+
+/// The address if nobody listens there, else any free port.
+fn free_or(address: &str) -> String {
+    match TcpListener::bind(address) {
+        Ok(_) => address.to_owned(),
+        Err(_) => "127.0.0.1:0".to_owned(),
+    }
+}
+
+/// A folder of the demo's own, gone when the demo is.
+struct DataDirectory(PathBuf);
+
+impl DataDirectory {
+    fn new() -> DataDirectory {
+        DataDirectory(std::env::temp_dir().join(format!("fanout-demo-{}", uuid::Uuid::new_v4())))
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

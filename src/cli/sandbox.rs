@@ -1,0 +1,35 @@
+//! `fanout sandbox`: runs the stand-in for the vendors by itself.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::serve::Signals;
+use super::{Ending, output, runtime};
+use crate::clock::SystemClock;
+use crate::sandbox::{Options, Sandbox, SandboxError};
+
+/// Runs the sandbox until it is told to stop.
+pub fn run(listen: &str, count_only: bool, out: &mut dyn Write) -> io::Result<Ending> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let sandbox = match start(listen, count_only).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                output::complain(&error.to_string());
+                return Ok(Ending::Failed);
+            }
+        };
+        writeln!(out, "sandbox {}", sandbox.url())?;
+        writeln!(out, "what it received: curl {}/_sandbox/requests", sandbox.url())?;
+        out.flush()?;
+        signals.next().await;
+        Ok(Ending::Done)
+    })
+}
+
+/// A sandbox that answers as the built-in adapters' vendors do.
+pub async fn start(listen: &str, count_only: bool) -> Result<Sandbox, SandboxError> {
+    let vendors = fanout_destinations::builtin();
+    let answers = vendors.iter().filter_map(|vendor| Some((vendor.name, vendor.sandbox?))).collect();
+    Sandbox::start(listen, Options { vendors: answers, count_only }, Arc::new(SystemClock)).await
+}

@@ -1,0 +1,82 @@
+//! `fanout serve`: runs the router until it is told to stop.
+
+use std::io::{self, Write};
+
+use super::args::Common;
+use super::{Ending, output, runtime};
+use crate::app::{Instance, StartError};
+use crate::config::{self, AdapterSet, Config, Loaded};
+use crate::telemetry::{self, LogFormat};
+
+/// Runs the router.
+pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
+    let Loaded { config, errors, warnings } = config::load(&common.config, &AdapterSet::open_boxed);
+    let Some(config) = config else {
+        output::problems(&mut io::stderr(), &errors, &warnings)?;
+        return Ok(Ending::Wrong);
+    };
+    for warning in &warnings {
+        output::complain(&warning.to_string());
+    }
+    let adapters = AdapterSet::open(config.adapters_dir.as_deref());
+    let format = if common.json { LogFormat::Json } else { LogFormat::Text };
+    if let Err(problem) = telemetry::init_logging(format, &config::log_filter()) {
+        output::complain(&problem);
+        return Ok(Ending::Wrong);
+    }
+    runtime()?.block_on(serve(&config, &adapters, out))
+}
+
+async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> io::Result<Ending> {
+    // Before anything listens: a signal during the start must not be missed.
+    let mut signals = Signals::new()?;
+    let instance = match Instance::start(config, adapters).await {
+        Ok(instance) => instance,
+        Err(error) => {
+            output::complain(&error.to_string());
+            return Ok(match error {
+                StartError::Destination { .. } | StartError::Stamp { .. } => Ending::Wrong,
+                _ => Ending::Failed,
+            });
+        }
+    };
+    addresses(&instance, out)?;
+    writeln!(out, "ready")?;
+    out.flush()?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping; what is under way may finish");
+    instance.stop().await;
+    Ok(Ending::Done)
+}
+
+/// Where an instance listens, a line each.
+pub fn addresses(instance: &Instance, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "fanout {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "tracking API  http://{}", instance.tracking)?;
+    if let Some(address) = instance.tracking_tls {
+        writeln!(out, "              https://{address}")?;
+    }
+    writeln!(out, "admin         http://{}", instance.admin)
+}
+
+/// The signals that end a process in an orderly way.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    pub fn new() -> io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one and names it.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
