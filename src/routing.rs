@@ -147,7 +147,7 @@ fn is_empty_list(json: Json<'_>) -> bool {
 }
 
 /// The names under `integrations` that no destination answers to, so that a misspelt one can be found.
-pub fn unknown_names<'a>(event: &'a Event, targets: &[Target]) -> Vec<String> {
+pub fn unknown_names(event: &Event, targets: &[Target]) -> Vec<String> {
     let Some(flags) = event.integrations() else { return Vec::new() };
     let is_known = |name: &str| {
         matches!(&*fold(name), "all" | "segmentio" | "warehouses")

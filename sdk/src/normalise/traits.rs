@@ -65,12 +65,12 @@ impl<'a> Draft<'a> {
             };
             match found {
                 None => self.keep(None, key, value),
-                Some(Found { meaning: Meaning::Trait(reserved), rank }) => {
-                    let place = if reserved.place().0.is_some() { DOTTED } else { 0 };
+                Some(Found { meaning: Meaning::Trait(reserved), rank, is_dotted }) => {
+                    let place = if is_dotted { DOTTED } else { 0 };
                     let rank = place + u16::from(rank);
                     candidates.push(Candidate { reserved, group: None, rank, key: Some(key), value });
                 }
-                Some(Found { meaning: Meaning::Flat(reserved), rank }) => {
+                Some(Found { meaning: Meaning::Flat(reserved), rank, .. }) => {
                     let rank = FLAT + u16::from(rank);
                     candidates.push(Candidate { reserved, group: None, rank, key: Some(key), value });
                 }
@@ -119,7 +119,7 @@ impl<'a> Draft<'a> {
                         None => find(Some(group), &key.text().unwrap_or_default()),
                     };
                     match found {
-                        Some(Found { meaning: Meaning::Trait(reserved), rank }) => {
+                        Some(Found { meaning: Meaning::Trait(reserved), rank, .. }) => {
                             candidates.push(Candidate {
                                 reserved,
                                 group: Some(group),
@@ -248,9 +248,14 @@ impl<'a> Draft<'a> {
         let mut repeated = Vec::new();
         if count <= 32 {
             for (at, custom) in self.customs.iter().enumerate() {
-                let key = self.get(custom.key);
+                let length = custom.key.end - custom.key.start;
                 let mut later = self.customs.iter().skip(at + 1);
-                if later.any(|other| other.group == custom.group && self.get(other.key) == key) {
+                let is_same = |other: &Custom| {
+                    other.key.end - other.key.start == length
+                        && other.group == custom.group
+                        && self.get(other.key) == self.get(custom.key)
+                };
+                if later.any(is_same) {
                     repeated.push(at);
                 }
             }
