@@ -5,6 +5,8 @@
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
 pub mod duplicates;
+#[cfg(test)]
+pub mod faults;
 pub mod files;
 pub mod journal;
 mod reader;
