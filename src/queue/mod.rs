@@ -4,6 +4,11 @@
 //! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
+pub mod chunks;
+pub mod codes;
+pub mod lane;
+pub mod window;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
