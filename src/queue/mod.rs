@@ -7,6 +7,7 @@
 pub mod chunks;
 pub mod codes;
 pub mod lane;
+pub mod store;
 pub mod window;
 
 use std::sync::Arc;
