@@ -6,9 +6,17 @@
 
 pub mod chunks;
 pub mod codes;
+pub mod duplicates;
+pub mod files;
+pub mod journal;
 pub mod lane;
+mod reader;
+pub mod record;
+pub mod recovery;
+pub mod segment;
 pub mod store;
 pub mod window;
+mod writer;
 
 use std::sync::Arc;
 

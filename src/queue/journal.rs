@@ -1,0 +1,333 @@
+//! The journal: records kept durably in segment files, appended through one writing thread, read from anywhere.
+//! Knows bytes and sequences; who still needs a record is for the caller to say.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::duplicates::Duplicates;
+use super::files::{Files, LockError};
+use super::reader::{Gap, Step, Walk};
+use super::record::{Head, MAX_BODY, RECORD_HEAD, SegmentHead};
+use super::recovery::{Damage, OpenError, Recovered, Recovery};
+use super::segment::{End, Place, Segment};
+use super::writer::{Active, Limits, OnDurable, Shared, Writer};
+use super::{AppendError, Appended, Entry};
+
+/// Damaged places beyond this many are counted no more.
+const DAMAGED_KEPT: usize = 10_000;
+/// A segment is at most this part of the disk that may be used, so that space can be given back in small steps.
+const SEGMENTS_AT_LEAST: u64 = 8;
+
+/// How a journal is to be kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its directory; created if missing.
+    pub dir: PathBuf,
+    /// About how large a segment file becomes, in bytes. Default 48 MiB.
+    pub segment_bytes: u64,
+    /// What all segment files may take, in bytes. Default 10 GiB. Appends are refused when a sixteenth of it is left.
+    pub max_disk_bytes: u64,
+    /// What stays free on the file system, in bytes. Default 64 MiB.
+    pub min_free_bytes: u64,
+    /// How long records are kept that nobody needs. Default 7 days.
+    pub retain: Duration,
+    /// How long a repeated message is known as such. Default 24 hours; 0 switches that off.
+    pub duplicate_window: Duration,
+    /// How many messages of each source are known. Default 1,000,000; 0 switches that off.
+    pub duplicate_entries: usize,
+    /// No sequence below this one is given out. Default 1. For an owner that has seen sequences which a failing disk
+    /// may have lost since.
+    pub min_next_seq: u64,
+}
+
+impl Options {
+    /// The defaults, in a directory.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 48 << 20,
+            max_disk_bytes: 10 << 30,
+            min_free_bytes: 64 << 20,
+            retain: Duration::from_hours(7 * 24),
+            duplicate_window: Duration::from_hours(24),
+            duplicate_entries: 1_000_000,
+            min_next_seq: 1,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            dir: self.dir.clone(),
+            segment_bytes: self.segment_bytes.min(self.max_disk_bytes / SEGMENTS_AT_LEAST),
+            max_disk_bytes: self.max_disk_bytes,
+            watermark_bytes: self.max_disk_bytes - self.max_disk_bytes / 16,
+            min_free_bytes: self.min_free_bytes,
+        }
+    }
+
+    /// Above this, segments that nobody needs go before their time: a sixteenth below the watermark.
+    fn pressed_bytes(&self) -> u64 {
+        self.max_disk_bytes - self.max_disk_bytes / 8
+    }
+}
+
+/// A record as it was read.
+pub type Stored = (Head, Arc<[u8]>);
+
+/// Why records could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}. Check that the disk works and that the file is where it was")]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// The disk's answer.
+    pub source: io::Error,
+}
+
+/// An open journal. Dropping it does as [`Journal::close`] does.
+pub struct Journal<P> {
+    files: Arc<dyn Files>,
+    options: Options,
+    shared: Arc<Shared<P>>,
+    damaged: Mutex<BTreeSet<(PathBuf, u64)>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// What was read of one segment.
+struct Part {
+    records: Vec<Stored>,
+    bytes: usize,
+}
+
+impl<P: Send + 'static> Journal<P> {
+    /// Opens the journal in a directory, or creates it, and recovers what is in it.
+    ///
+    /// `on_durable` is called by the writing thread, in the order of sequences, after the sync and before those who
+    /// wait for it go on; at that time [`Journal::read`] finds the records too. It must not block for long.
+    pub fn open(
+        files: Arc<dyn Files>,
+        options: Options,
+        now_ms: i64,
+        on_durable: OnDurable<P>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let dir = options.dir.as_path();
+        files.create_dir(dir).map_err(OpenError::io("create", dir))?;
+        let lock = lock(&*files, dir)?;
+        let mut duplicates = Duplicates::new(options.duplicate_window, options.duplicate_entries);
+        let recovery = Recovery {
+            files: &*files,
+            dir,
+            min_next_seq: options.min_next_seq,
+            window: options.duplicate_window,
+            now_ms,
+        };
+        let state = recovery.run(&mut duplicates)?;
+        let newest = state.segments.back().map(Arc::clone);
+        let active = newest.zip(state.active).and_then(|(segment, file)| {
+            let head = segment.head?;
+            Some(Active { segment, head, file })
+        });
+        let next_seq = state.recovered.next_seq;
+        let shared = Arc::new(Shared::new(state.segments, next_seq));
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            files: Arc::clone(&files),
+            limits: options.limits(),
+            duplicates,
+            active,
+            next_seq,
+            end_seq: state.end_seq,
+            on_durable,
+            swept_at_ms: now_ms,
+            buffer: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(|| writer.run());
+        let thread = thread.map_err(OpenError::io("start the writer of", dir))?;
+        let damaged = Mutex::new(BTreeSet::new());
+        let journal = Self { files, options, shared, damaged, writer: Mutex::new(Some(thread)), _lock: lock };
+        for damage in &state.recovered.damaged {
+            journal.report(damage);
+        }
+        Ok((journal, state.recovered))
+    }
+
+    /// Keeps entries durably, all or none: once this returns `Ok`, they survive a crash. The answers are in the
+    /// entries' order. A message that repeats one of the same append or of one that is being written shares its fate.
+    ///
+    /// Where this is dropped before it returns, the entries may be kept or not.
+    pub async fn append(&self, entries: Vec<Entry<P>>) -> Result<Vec<Appended>, AppendError> {
+        if let Some(entry) = entries.iter().find(|entry| entry.body.len() > MAX_BODY) {
+            let text = format!("a record of {} bytes is longer than {MAX_BODY}", entry.body.len());
+            return Err(AppendError::Failed(text));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.shared.submit(entries, reply)?;
+        let ended = |_| AppendError::Failed("the journal's writer has ended; restart the program".to_owned());
+        answer.await.map_err(ended)?
+    }
+
+    /// Reads durable records from a sequence on, in order, until `max_bytes` are reached; at least one record unless
+    /// there is none. Blocks on the disk. Sequences without a record are possible: damaged, failed or retired ones;
+    /// what is below the first record that is returned, or below the earlier [`Journal::next_seq`] if none is, will
+    /// never be there.
+    pub fn read(&self, from_seq: u64, max_bytes: usize) -> Result<Vec<Stored>, ReadError> {
+        let mut part = Part { records: Vec::new(), bytes: 0 };
+        let (mut from_seq, max_bytes) = (from_seq, max_bytes.max(1));
+        while let Some((segment, newer_first)) = self.segment_with(from_seq) {
+            self.read_segment(&segment, from_seq, max_bytes, &mut part)?;
+            match newer_first {
+                Some(first_seq) if part.bytes < max_bytes => from_seq = first_seq,
+                _ => break,
+            }
+        }
+        Ok(part.records)
+    }
+
+    /// The lowest sequence that a record can have.
+    pub fn first_seq(&self) -> u64 {
+        self.shared.segments().front().map_or_else(|| self.next_seq(), |segment| segment.first_seq)
+    }
+
+    /// All records below this sequence are durable.
+    pub fn next_seq(&self) -> u64 {
+        self.shared.next_seq()
+    }
+
+    /// Bytes of all segments.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.disk_bytes()
+    }
+
+    /// How many damaged places were met since the journal was opened.
+    pub fn damaged(&self) -> u64 {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Removes the oldest segments whose records are all below `needed_from`, where they are older than
+    /// [`Options::retain`] or disk space is short. To be called now and then. Blocks on the disk.
+    pub fn retain(&self, needed_from: u64, now_ms: i64) {
+        let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
+        while let Some(segment) = self.retired(needed_from, now_ms.saturating_sub(retain_ms)) {
+            // One after the other, durably: a gap between segments would look like damage.
+            let removed =
+                self.files.remove(&segment.path).and_then(|()| self.files.sync_dir(&self.options.dir));
+            if let Err(error) = removed {
+                tracing::warn!(path = %segment.path.display(), %error, "a segment that nobody needs was not removed");
+            }
+        }
+    }
+
+    /// Refuses further appends, waits until what was appended before is written, and ends the writer.
+    pub fn close(&self) {
+        self.shared.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the journal's writer had panicked");
+        }
+    }
+
+    /// Takes the oldest segment off the list if it may go.
+    fn retired(&self, needed_from: u64, oldest_ms: i64) -> Option<Arc<Segment>> {
+        let pressed = self.disk_bytes() > self.options.pressed_bytes();
+        let mut segments = self.shared.segments();
+        // Its records are as old as the next segment at least; the newest segment stays.
+        let newer = segments.get(1)?;
+        let may_go = newer.first_seq <= needed_from && (pressed || newer.created_at_ms < oldest_ms);
+        may_go.then(|| segments.pop_front()).flatten()
+    }
+
+    /// The segment that has a sequence, or the first after it, and the first sequence of the segment after that.
+    fn segment_with(&self, seq: u64) -> Option<(Arc<Segment>, Option<u64>)> {
+        let segments = self.shared.segments();
+        let at = segments.partition_point(|segment| segment.first_seq <= seq).saturating_sub(1);
+        let segment = segments.get(at)?;
+        Some((Arc::clone(segment), segments.get(at + 1).map(|newer| newer.first_seq)))
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        from_seq: u64,
+        max_bytes: usize,
+        part: &mut Part,
+    ) -> Result<(), ReadError> {
+        let Some(head) = segment.head else { return Ok(()) };
+        match self.walk(segment, head, from_seq, max_bytes, part) {
+            // It was retired meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|source| ReadError { path: segment.path.clone(), source }),
+        }
+    }
+
+    fn walk(
+        &self,
+        segment: &Segment,
+        head: SegmentHead,
+        from_seq: u64,
+        max_bytes: usize,
+        part: &mut Part,
+    ) -> io::Result<()> {
+        let End { bytes, seq: end_seq } = segment.end();
+        if from_seq >= end_seq {
+            return Ok(());
+        }
+        let file = self.files.open(&segment.path)?;
+        let mut walk = Walk::new(&*file, head, segment.place_before(from_seq), bytes, end_seq);
+        while part.bytes < max_bytes {
+            match walk.step()? {
+                Step::Record { offset, head, body } => {
+                    segment.note(Place { seq: head.seq, offset });
+                    if head.seq >= from_seq {
+                        part.bytes += RECORD_HEAD + body.len();
+                        part.records.push((head, Arc::from(body)));
+                    }
+                    if head.seq + 1 == end_seq {
+                        return Ok(());
+                    }
+                }
+                Step::Damaged(gap) => self.report(&Damage::new(&segment.path, gap)),
+                Step::End { offset, end_seq: found } => {
+                    let gap = Gap { offset, bytes: bytes.saturating_sub(offset), first_seq: found, end_seq };
+                    self.report(&Damage::new(&segment.path, gap));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports a damaged place once.
+    fn report(&self, damage: &Damage) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.len() < DAMAGED_KEPT && damaged.insert((damage.path.clone(), damage.offset)) {
+            tracing::error!("{damage}");
+        }
+    }
+}
+
+impl<P> Drop for Journal<P> {
+    fn drop(&mut self) {
+        self.shared.close();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // A panic of the writer was reported to those who waited for it.
+        let _ = writer.map(JoinHandle::join);
+    }
+}
+
+fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
+    let path = dir.join("lock");
+    files.lock(&path).map_err(|error| match error {
+        LockError::Held(holder) => OpenError::Locked { dir: dir.to_owned(), holder },
+        LockError::Io(source) => OpenError::Io { what: "lock", path, source },
+    })
+}
+
+#[cfg(test)]
+mod tests;
