@@ -77,12 +77,7 @@ impl Codes {
 
     /// The number of a code that has one.
     pub fn number(&self, code: &Code) -> Option<u8> {
-        match code {
-            Code::Delivered => Some(DELIVERED),
-            Code::Submitted => Some(SUBMITTED),
-            Code::Suppressed => Some(SUPPRESSED),
-            Code::Skipped(_) | Code::Dead(_) => self.numbers.get(code).copied(),
-        }
+        fixed(code).or_else(|| self.numbers.get(code).copied())
     }
 
     /// The number of a code, a new one if it has none; when all are given out, that of `other`.
@@ -113,6 +108,16 @@ impl Codes {
     /// The numbers that were given out since `next` had this value.
     pub fn since(&self, next: u8) -> Vec<(u8, Code)> {
         (next..self.next).filter_map(|n| self.codes.get(&n).map(|code| (n, code.clone()))).collect()
+    }
+}
+
+/// The number of a code that has no reason.
+pub fn fixed(code: &Code) -> Option<u8> {
+    match code {
+        Code::Delivered => Some(DELIVERED),
+        Code::Submitted => Some(SUBMITTED),
+        Code::Suppressed => Some(SUPPRESSED),
+        Code::Skipped(_) | Code::Dead(_) => None,
     }
 }
 

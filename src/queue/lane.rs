@@ -370,8 +370,18 @@ impl Lane {
     }
 
     /// The deliveries that may be claimed now, in the order in which they will be.
-    pub fn ready(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+    pub fn ready(&self) -> impl Iterator<Item = u64> + '_ {
         self.ready.iter().copied()
+    }
+
+    /// How many may be claimed now.
+    pub fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The first that may be claimed now.
+    pub fn next_ready(&self) -> Option<u64> {
+        self.ready.front().copied()
     }
 
     /// Whether this delivery may be claimed now.
@@ -567,6 +577,19 @@ impl Lane {
     /// The state of a sequence in the window, as a number of [`codes`].
     pub fn state(&self, seq: u64) -> u8 {
         self.window.state(seq)
+    }
+
+    /// Whether there is something for [`Self::checkpoint`].
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// What [`Self::resume`] needs of a lane in which nothing is open.
+    pub fn saved(&mut self) -> Saved {
+        let mut chunks = BTreeMap::new();
+        self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
+        let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
+        Saved { base, begin, counts, chunks, rows: BTreeMap::new() }
     }
 
     /// What has to be written down since the last call; `None` if nothing changed.

@@ -6,15 +6,21 @@
 
 pub mod chunks;
 pub mod codes;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod duplicates;
+mod feed;
 pub mod files;
 pub mod journal;
+mod keeper;
 pub mod lane;
+pub mod local;
 mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
 pub mod store;
+mod tail;
 pub mod window;
 mod writer;
 

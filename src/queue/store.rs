@@ -66,6 +66,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether another process has the file open.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if matches!(**source, redb::Error::DatabaseAlreadyOpen))
+    }
+}
+
 /// A lane as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedLane {
@@ -296,17 +303,13 @@ impl Store {
         })
     }
 
-    /// Writes down that a lane exists and where it stands, or that it was removed.
-    pub fn put_lane(
-        &self,
-        id: u16,
-        name: &str,
-        active: bool,
-        base: u64,
-        begin: u64,
-    ) -> Result<(), StoreError> {
+    /// Writes down that lanes exist and where they stand, or that they were removed; not their other state.
+    pub fn put_lanes<'a>(&self, lanes: impl IntoIterator<Item = &'a SavedLane>) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.open_table(LANES)?.insert(id, (name, active, base, begin))?;
+            let mut table = tx.open_table(LANES)?;
+            for SavedLane { id, name, active, saved } in lanes {
+                table.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
+            }
             Ok(())
         })
     }

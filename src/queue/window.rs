@@ -217,8 +217,10 @@ impl Window {
         }
     }
 
-    /// Forgets what was known of chunks that the lane has not come to.
-    pub fn forget_resumed(&mut self) {
-        self.resumed.clear();
+    /// Hands out all chunks.
+    pub fn all(&self, mut each: impl FnMut(u64, Vec<u8>)) {
+        for (number, chunk) in (self.first_chunk..).zip(&self.chunks) {
+            each(number, chunks::encode(&chunk.states));
+        }
     }
 }

@@ -12,6 +12,10 @@ fn delta(base: u64) -> Delta {
     Delta { base, needed: base, begin: 1, ..Delta::default() }
 }
 
+fn lane(id: u16, name: &str, active: bool, base: u64, begin: u64) -> SavedLane {
+    SavedLane { id, name: name.into(), active, saved: Saved { base, begin, ..Saved::default() } }
+}
+
 fn row(order_key: u64) -> Row {
     Row { order_key, attempts: 2, due_at_ms: 99, reason: "busy".into(), ..Row::default() }
 }
@@ -22,8 +26,7 @@ fn what_was_written_comes_back_and_the_file_is_private() {
     let path = dir.path().join("state");
     let store = Store::open(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    store.put_lane(1, "mixpanel", true, 0, 0).unwrap();
-    store.put_lane(2, "webhook", false, 5, 6).unwrap();
+    store.put_lanes(&[lane(1, "mixpanel", true, 0, 0), lane(2, "webhook", false, 5, 6)]).unwrap();
     let mut first = delta(4096);
     first.counts = [(DELIVERED, 7), (FIRST_FREE, 1)].into();
     first.chunks = [(0, chunks::encode(&[UNREAD, DELIVERED])), (1, chunks::encode(&[SUBMITTED]))].into();
@@ -65,7 +68,7 @@ fn what_was_written_comes_back_and_the_file_is_private() {
 fn outcomes_of_parked_events_are_added_to_their_chunk() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("state")).unwrap();
-    store.put_lane(1, "a", true, 0, 0).unwrap();
+    store.put_lanes(&[lane(1, "a", true, 0, 0)]).unwrap();
     let mut change = delta(4096);
     change.chunks.insert(0, chunks::encode(&[DELIVERED, UNREAD, DELIVERED, UNREAD]));
     change.rows = [(1, Some(row(1))), (3, Some(row(1)))].into();
