@@ -4,15 +4,26 @@
 //! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
+pub mod chunks;
+pub mod codes;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod duplicates;
 #[cfg(test)]
 pub mod faults;
+mod feed;
 pub mod files;
 pub mod journal;
+mod keeper;
+pub mod lane;
+pub mod local;
 mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod store;
+mod tail;
+pub mod window;
 mod writer;
 
 use std::sync::Arc;

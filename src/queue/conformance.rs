@@ -1,0 +1,407 @@
+//! What every implementation of the queue's border must do, as tests that know nothing else of it.
+//!
+//! An implementation says in a [`Place`] how it is opened, and calls `conformance!` in its tests.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, Queue, Settled};
+
+/// Where a queue keeps its data, and its clock.
+pub trait Place {
+    type Queue: Queue<String>;
+    /// Opens it, again or for the first time. Dropping a queue that was not closed is a crash.
+    fn open(&self, lanes: &[&str]) -> Self::Queue;
+    /// The queue's clock: milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+    /// Sets the clock forward.
+    fn advance(&self, ms: i64);
+}
+
+/// Makes a test of every case, given an expression for a new place.
+macro_rules! conformance {
+    ($place:expr => $($case:ident)*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            crate::queue::conformance::$case($place).await;
+        }
+    )* };
+    ($place:expr) => { conformance! { $place =>
+        hands_out_what_was_appended
+        one_order_key_goes_in_order_one_at_a_time
+        lanes_do_not_wait_for_each_other
+        a_retry_waits_for_its_time_and_counts
+        a_release_comes_again_at_once_and_is_no_attempt
+        a_restart_resumes_exactly_what_is_unfinished
+        a_crash_loses_nothing
+        retries_survive_a_restart
+        a_new_lane_begins_at_the_end
+        a_removed_lane_is_accounted_for
+        counts_balance
+        repeated_messages_are_dropped
+        a_waiting_claim_is_woken
+        a_dropped_claim_loses_nothing
+        closing_ends_claims_and_appends
+        outcomes_at_the_end_are_kept
+        small_things_survive
+        unknown_lanes_have_nothing
+    } };
+}
+pub(crate) use conformance;
+
+pub fn entry(name: &str, order_key: u64, message_key: u64) -> Entry<String> {
+    Entry {
+        source: 0,
+        received_at_ms: 1_000 + i64::try_from(message_key).unwrap(),
+        kind: 1,
+        order_key,
+        message_key,
+        body: Arc::from(name.as_bytes()),
+        payload: name.to_owned(),
+    }
+}
+
+/// Appends `names`, each with an order key of its own.
+async fn append(queue: &impl Queue<String>, names: &[&str]) {
+    for name in names {
+        let key = queue.hash(&[name]);
+        assert_eq!(queue.append(vec![entry(name, key, key >> 32)]).await.unwrap(), [Appended::Accepted]);
+    }
+}
+
+/// Claims until there are so many, which must come in time.
+pub async fn claim(queue: &impl Queue<String>, lane: &str, count: usize) -> Vec<Claimed<String>> {
+    let mut claimed = Vec::new();
+    let all = async {
+        while claimed.len() < count {
+            claimed.extend(queue.claim(lane, count - claimed.len()).await);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("there was nothing to claim");
+    claimed
+}
+
+/// What can be claimed without waiting for anything.
+pub async fn claim_now(queue: &impl Queue<String>, lane: &str) -> Vec<Claimed<String>> {
+    tokio::time::timeout(Duration::from_millis(30), queue.claim(lane, 100)).await.unwrap_or_default()
+}
+
+pub fn names(claimed: &[Claimed<String>]) -> Vec<&str> {
+    claimed.iter().map(|claimed| claimed.payload.as_str()).collect()
+}
+
+fn done(claimed: &[Claimed<String>]) -> Vec<(Id, Settled)> {
+    claimed.iter().map(|claimed| (claimed.id, Settled::Done(Code::Delivered))).collect()
+}
+
+fn later(claimed: &[Claimed<String>], at_ms: i64) -> Vec<(Id, Settled)> {
+    let how = Settled::Later { at_ms, reason: "busy".to_owned() };
+    claimed.iter().map(|claimed| (claimed.id, how.clone())).collect()
+}
+
+fn finished(queue: &impl Queue<String>, lane: &str) -> u64 {
+    queue.counts(lane).unwrap().finished.iter().map(|(_, count)| count).sum()
+}
+
+pub async fn hands_out_what_was_appended(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let entries = (0..5).map(|n| entry(&format!("call {n}"), n, n)).collect();
+    assert_eq!(queue.append(entries).await.unwrap(), [Appended::Accepted; 5]);
+    let before = place.now_ms();
+    let first = claim(&queue, "a", 2).await;
+    assert_eq!(names(&first), ["call 0", "call 1"]);
+    assert_eq!((first[0].order_key, first[0].attempt), (0, 1));
+    assert!((before..=place.now_ms()).contains(&first[0].first_attempt_at_ms));
+    assert_eq!(names(&claim(&queue, "a", 3).await), ["call 2", "call 3", "call 4"]);
+    assert!(claim_now(&queue, "a").await.is_empty(), "each is handed out once");
+    assert!(queue.disk_bytes() > 0);
+}
+
+pub async fn one_order_key_goes_in_order_one_at_a_time(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let entries = (0..6).map(|n| entry(&format!("call {n}"), n % 2, n)).collect();
+    queue.append(entries).await.unwrap();
+    let heads = claim(&queue, "a", 2).await;
+    assert_eq!(names(&heads), ["call 0", "call 1"]);
+    assert!(claim_now(&queue, "a").await.is_empty(), "the others wait behind them");
+    queue.settle("a", done(&heads[1..]));
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 3"], "the other user goes on");
+    queue.settle("a", later(&heads[..1], place.now_ms() + 50));
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 0"], "not call 2");
+    queue.settle("a", done(&heads[..1]));
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 2"]);
+}
+
+pub async fn lanes_do_not_wait_for_each_other(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    append(&queue, &["one", "two"]).await;
+    let stuck = claim(&queue, "a", 2).await;
+    let moving = claim(&queue, "b", 2).await;
+    assert_eq!(names(&stuck), names(&moving));
+    queue.settle("b", done(&moving));
+    append(&queue, &["three"]).await;
+    assert_eq!(names(&claim(&queue, "b", 1).await), ["three"]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 3);
+    assert_eq!(queue.counts("b").unwrap().unfinished, 1);
+}
+
+pub async fn a_retry_waits_for_its_time_and_counts(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one"]).await;
+    let first = claim(&queue, "a", 1).await;
+    let began = first[0].first_attempt_at_ms;
+    queue.settle("a", later(&first, place.now_ms() + 60_000));
+    let counts = queue.counts("a").unwrap();
+    assert_eq!((counts.unfinished, counts.in_flight, counts.retrying), (1, 0, 1));
+    assert!(claim_now(&queue, "a").await.is_empty());
+    place.advance(60_000);
+    let second = claim(&queue, "a", 1).await;
+    assert_eq!((second[0].attempt, second[0].first_attempt_at_ms), (2, began));
+    queue.settle("a", later(&second, place.now_ms() + 40));
+    let third = claim(&queue, "a", 1).await;
+    assert_eq!((third[0].attempt, third[0].first_attempt_at_ms), (3, began));
+    assert_eq!(names(&third), ["one"]);
+}
+
+pub async fn a_release_comes_again_at_once_and_is_no_attempt(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one", "two"]).await;
+    for _ in 0..3 {
+        let claimed = claim(&queue, "a", 2).await;
+        assert!(claimed.iter().all(|claimed| claimed.attempt == 1));
+        queue.settle("a", claimed.iter().map(|claimed| (claimed.id, Settled::Release)).collect());
+    }
+    assert_eq!(queue.counts("a").unwrap().unfinished, 2);
+}
+
+pub async fn a_restart_resumes_exactly_what_is_unfinished(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    append(&queue, &["one", "two", "three", "four"]).await;
+    let claimed = claim(&queue, "a", 3).await;
+    queue.settle("a", done(&claimed[1..2]));
+    queue.settle("b", done(&claim(&queue, "b", 4).await));
+    queue.close().await;
+    drop(queue);
+
+    let queue = place.open(&["a", "b"]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 3);
+    assert_eq!(names(&claim(&queue, "a", 3).await), ["one", "three", "four"]);
+    assert!(claim_now(&queue, "a").await.is_empty());
+    assert!(claim_now(&queue, "b").await.is_empty());
+    assert_eq!((finished(&queue, "a"), finished(&queue, "b")), (1, 4));
+}
+
+pub async fn a_crash_loses_nothing(place: impl Place) {
+    let mut appended = BTreeSet::new();
+    let mut delivered = BTreeSet::new();
+    for round in 0..5 {
+        let queue = place.open(&["a"]);
+        for n in 0..10 {
+            let name = format!("call {round} {n}");
+            append(&queue, &[&name]).await;
+            appended.insert(name);
+        }
+        let claimed = claim(&queue, "a", 6).await;
+        queue.settle("a", done(&claimed[..4]));
+        delivered.extend(claimed[..4].iter().map(|claimed| claimed.payload.clone()));
+        let counts = queue.counts("a").unwrap();
+        assert_eq!(counts.unfinished + finished(&queue, "a"), appended.len() as u64);
+    }
+    let queue = place.open(&["a"]);
+    let left = usize::try_from(queue.counts("a").unwrap().unfinished).unwrap();
+    assert!(left >= appended.len() - delivered.len());
+    let claimed = claim(&queue, "a", left).await;
+    delivered.extend(claimed.iter().map(|claimed| claimed.payload.clone()));
+    assert_eq!(delivered, appended);
+    assert!(claim_now(&queue, "a").await.is_empty());
+}
+
+pub async fn retries_survive_a_restart(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let entries = (0..3).map(|n| entry(&format!("call {n}"), n / 2, n)).collect();
+    queue.append(entries).await.unwrap();
+    let claimed = claim(&queue, "a", 2).await;
+    assert_eq!(names(&claimed), ["call 0", "call 2"]);
+    let began = claimed[0].first_attempt_at_ms;
+    queue.settle("a", later(&claimed[..1], place.now_ms() + 60_000));
+    queue.settle("a", done(&claimed[1..]));
+    queue.close().await;
+    drop(queue);
+
+    let queue = place.open(&["a"]);
+    assert!(claim_now(&queue, "a").await.is_empty(), "call 1 waits behind call 0");
+    place.advance(60_000);
+    let again = claim(&queue, "a", 1).await;
+    assert_eq!((again[0].payload.as_str(), again[0].attempt), ("call 0", 2));
+    assert_eq!(again[0].first_attempt_at_ms, began);
+    queue.settle("a", done(&again));
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 1"]);
+}
+
+pub async fn a_new_lane_begins_at_the_end(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one", "two"]).await;
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    append(&queue, &["three"]).await;
+    assert_eq!(names(&claim(&queue, "b", 1).await), ["three"]);
+    let counts = queue.counts("b").unwrap();
+    assert_eq!((counts.unfinished, counts.in_flight, finished(&queue, "b")), (1, 1, 0));
+    assert_eq!(queue.counts("a").unwrap().unfinished, 3);
+}
+
+pub async fn a_removed_lane_is_accounted_for(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    append(&queue, &["one", "two", "three"]).await;
+    let claimed = claim(&queue, "a", 2).await;
+    queue.settle("a", done(&claimed[..1]));
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["b"]);
+    assert_eq!(queue.counts("a"), None);
+    append(&queue, &["four"]).await;
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    let counts = queue.counts("a").unwrap();
+    let expected = [(Code::Delivered, 1), (Code::Skipped("removed".to_owned()), 2)];
+    assert_eq!((counts.unfinished, counts.finished.as_slice()), (0, expected.as_slice()));
+    append(&queue, &["five"]).await;
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["five"]);
+    assert_eq!(queue.counts("b").unwrap().unfinished, 5);
+}
+
+pub async fn counts_balance(place: impl Place) {
+    let queue = place.open(&["a"]);
+    assert_eq!(queue.counts("a").unwrap(), super::LaneCounts::default());
+    append(&queue, &["one", "two", "three", "four", "five", "six"]).await;
+    assert_eq!(queue.counts("a").unwrap().unfinished, 6, "though none was claimed");
+    assert!(queue.counts("a").unwrap().oldest_received_at_ms.is_some());
+    let claimed = claim(&queue, "a", 6).await;
+    let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: "{}".into() };
+    let skipped = Code::Skipped("integrations".to_owned());
+    let hows = [
+        Settled::Done(Code::Submitted),
+        Settled::Done(skipped.clone()),
+        Settled::Dead(dead),
+        Settled::Done(Code::Suppressed),
+        Settled::Later { at_ms: place.now_ms() + 60_000, reason: String::new() },
+    ];
+    queue.settle("a", claimed.iter().map(|claimed| claimed.id).zip(hows).collect());
+    let counts = queue.counts("a").unwrap();
+    assert_eq!((counts.unfinished, counts.in_flight, counts.retrying), (2, 1, 1));
+    let finished: BTreeSet<_> = counts.finished.into_iter().collect();
+    let dead = Code::Dead("rejected".to_owned());
+    let expected = [(Code::Submitted, 1), (skipped, 1), (Code::Suppressed, 1), (dead, 1)];
+    assert_eq!(finished, expected.clone().into());
+    queue.settle("a", done(&claimed[..4]));
+    assert_eq!(
+        queue.counts("a").unwrap().finished.into_iter().collect::<BTreeSet<_>>(),
+        expected.clone().into()
+    );
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    let counts = queue.counts("a").unwrap();
+    assert_eq!(counts.finished.into_iter().collect::<BTreeSet<_>>(), expected.into());
+    assert_eq!(counts.unfinished, 2);
+}
+
+pub async fn repeated_messages_are_dropped(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let now = |n| Entry { received_at_ms: place.now_ms(), ..entry(&format!("call {n}"), n, n) };
+    queue.append(vec![now(1), now(2)]).await.unwrap();
+    let again = queue.append(vec![now(2), now(3)]).await.unwrap();
+    assert_eq!(again, [Appended::Duplicate, Appended::Accepted]);
+    assert_eq!(names(&claim(&queue, "a", 3).await), ["call 1", "call 2", "call 3"]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 3);
+}
+
+pub async fn a_waiting_claim_is_woken(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let (claimed, ()) = tokio::join!(claim(&queue, "a", 1), append(&queue, &["one"]));
+    let behind = entry("two", claimed[0].order_key, 9);
+    queue.append(vec![behind]).await.unwrap();
+    let settle = async { queue.settle("a", done(&claimed)) };
+    let (next, ()) = tokio::join!(claim(&queue, "a", 1), settle);
+    assert_eq!(names(&next), ["two"]);
+}
+
+pub async fn a_dropped_claim_loses_nothing(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let mut claimed = Vec::new();
+    for n in 0..50 {
+        let name = format!("call {n}");
+        let names = [name.as_str()];
+        let mut appending = pin!(append(&queue, &names));
+        let got = tokio::select! {
+            biased;
+            () = &mut appending => continue,
+            got = queue.claim("a", 10) => got,
+        };
+        claimed.extend(got);
+        appending.await;
+    }
+    let left = 50 - claimed.len();
+    claimed.extend(claim(&queue, "a", left).await);
+    let distinct: BTreeSet<_> = claimed.iter().map(|claimed| claimed.payload.clone()).collect();
+    assert_eq!(distinct.len(), claimed.len());
+    assert!(claim_now(&queue, "a").await.is_empty());
+}
+
+pub async fn closing_ends_claims_and_appends(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let waiting = tokio::time::timeout(Duration::from_secs(20), queue.claim("a", 1));
+    let (claimed, ()) = tokio::join!(waiting, queue.close());
+    assert!(claimed.expect("the claim went on waiting").is_empty());
+    let refused = queue.append(vec![entry("late", 1, 1)]).await;
+    assert!(matches!(refused, Err(AppendError::Closed)), "{refused:?}");
+    assert!(queue.claim("a", 1).await.is_empty());
+    queue.close().await;
+}
+
+pub async fn outcomes_at_the_end_are_kept(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one", "two"]).await;
+    let claimed = claim(&queue, "a", 2).await;
+    queue.close().await;
+    queue.settle("a", done(&claimed[..1]));
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["two"]);
+}
+
+pub async fn small_things_survive(place: impl Place) {
+    let queue = place.open(&[]);
+    let (web, app) = (queue.source_id("web"), queue.source_id("app"));
+    assert_ne!(web, app);
+    assert_eq!(queue.source_id("web"), web);
+    let hash = queue.hash(&["web", "u-1"]);
+    assert_ne!(hash, queue.hash(&["we", "bu-1"]), "parts do not run into each other");
+    assert_eq!(queue.get("paused"), None);
+    queue.put("paused", b"1").unwrap();
+    queue.put("paused", b"2").unwrap();
+    drop(queue);
+    let queue = place.open(&[]);
+    assert_eq!(queue.source_name(web).as_deref(), Some("web"));
+    assert_eq!(queue.source_name(app).as_deref(), Some("app"));
+    assert_eq!(queue.source_name(app.max(web) + 1), None);
+    assert_eq!(queue.source_id("app"), app);
+    assert_eq!(queue.hash(&["web", "u-1"]), hash);
+    assert_eq!(queue.get("paused").as_deref(), Some(&b"2"[..]));
+}
+
+pub async fn unknown_lanes_have_nothing(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one"]).await;
+    assert!(queue.claim("b", 1).await.is_empty());
+    assert!(queue.claim("a", 0).await.is_empty());
+    assert_eq!(queue.counts("b"), None);
+    queue.settle("b", vec![(Id(1), Settled::Release)]);
+    queue.settle("a", vec![(Id(1), Settled::Release), (Id(99), Settled::Done(Code::Delivered))]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 1);
+}

@@ -1,0 +1,211 @@
+//! How a lane comes to its events and their payloads: from the tail if it keeps up, else from blocks of the journal.
+//!
+//! Pure: it says what is to be read and takes in what was read; it neither reads nor waits.
+
+use std::collections::HashMap;
+
+use super::codes::UNDECODABLE;
+use super::journal::Stored;
+use super::lane::Lane;
+use super::record::Head;
+use super::store::DeadRow;
+use super::tail::{Newest, Recent};
+use super::{Claimed, Dead, Id};
+
+/// How many events are taken in before others have their turn.
+const MAX_TAKEN: usize = 4096;
+/// How many events are fetched at once.
+const MAX_FETCHED: usize = 64;
+
+/// What is to be done next for a claim.
+pub enum Step<T = std::convert::Infallible> {
+    /// Hand these out.
+    Out(Vec<Claimed<T>>),
+    /// Come again, after others have had their turn.
+    Again,
+    /// Read a block from this sequence on; the tail has everything from `tail` on.
+    Read { from: u64, tail: u64 },
+    /// Read these events again.
+    Fetch(Vec<u64>),
+    /// Wait until woken, at most so many milliseconds.
+    Wait(Option<u64>),
+}
+
+enum Filled {
+    Enough,
+    Turn,
+    Behind(u64),
+    Dry,
+}
+
+enum Payload<T> {
+    Here(T),
+    Bad(u8),
+    Missing,
+}
+
+/// Events that were read again: what was decoded, or the number of the code that ends them.
+pub type Fetched<T> = Vec<(u64, Result<T, u8>)>;
+
+/// A lane with what it has read.
+pub struct Feed<T> {
+    pub lane: Lane,
+    /// Dead letters that are not written down yet.
+    pub dead: Vec<DeadRow>,
+    own: Recent<T>,
+    fetched: HashMap<u64, Result<T, u8>>,
+    /// When the next event was received, for a lane that does not claim.
+    next_received: Option<(u64, i64)>,
+}
+
+impl<T: Clone> Feed<T> {
+    pub fn new(lane: Lane, own_bytes: usize) -> Self {
+        let own = Recent::new(lane.next(), own_bytes);
+        Self { lane, dead: Vec::new(), own, fetched: HashMap::new(), next_received: None }
+    }
+
+    /// Takes in what there is, and hands out what may be claimed.
+    pub fn step(&mut self, newest: &Newest<T>, max: usize, now_ms: i64) -> Step<T> {
+        self.lane.wake_due(now_ms);
+        let filled = self.fill(newest, max);
+        if self.lane.ready_count() > 0 {
+            return self.hand_out(&newest.recent, max, now_ms);
+        }
+        match filled {
+            Filled::Behind(from) => Step::Read { from, tail: newest.recent.start() },
+            Filled::Turn => Step::Again,
+            Filled::Enough | Filled::Dry => {
+                let due = self.lane.next_due_ms();
+                Step::Wait(due.map(|due| u64::try_from(due.saturating_sub(now_ms)).unwrap_or_default()))
+            }
+        }
+    }
+
+    fn fill(&mut self, newest: &Newest<T>, max: usize) -> Filled {
+        let mut turns = MAX_TAKEN;
+        while self.lane.ready_count() < max {
+            let next = self.lane.next();
+            let keeps_up = next >= newest.recent.start();
+            if !keeps_up && !self.own.has_from(next) {
+                return Filled::Behind(next);
+            }
+            let from = if keeps_up { &newest.recent } else { &self.own };
+            for record in from.from(next) {
+                if self.lane.ready_count() >= max {
+                    return Filled::Enough;
+                }
+                if turns == 0 {
+                    return Filled::Turn;
+                }
+                turns -= 1;
+                if !self.lane.take_in(record.seq, record.order_key, record.received_at_ms) {
+                    return Filled::Dry;
+                }
+            }
+            if keeps_up {
+                if self.lane.pass_to(newest.recent.end()) {
+                    self.caught_up(newest.journalled);
+                }
+                return Filled::Dry;
+            }
+        }
+        Filled::Enough
+    }
+
+    fn caught_up(&mut self, journalled: u64) {
+        let missing = self.lane.reconcile(journalled);
+        if missing > 0 {
+            tracing::warn!(missing, "calls are missing from the journal, and will not be delivered");
+        }
+        if self.own.end() <= self.lane.low() {
+            self.own.reset(self.lane.next());
+        }
+    }
+
+    fn payload(&mut self, newest: &Recent<T>, seq: u64) -> Payload<T> {
+        let fetched = if self.fetched.is_empty() { None } else { self.fetched.remove(&seq) };
+        match fetched {
+            Some(Ok(payload)) => return Payload::Here(payload),
+            Some(Err(code)) => return Payload::Bad(code),
+            None => {}
+        }
+        match newest.get(seq).or_else(|| self.own.get(seq)) {
+            Some(record) => record.payload.clone().map_or(Payload::Bad(UNDECODABLE), Payload::Here),
+            None => Payload::Missing,
+        }
+    }
+
+    fn hand_out(&mut self, newest: &Recent<T>, max: usize, now_ms: i64) -> Step<T> {
+        let mut out = Vec::with_capacity(self.lane.ready_count().min(max));
+        while let Some(seq) = self.lane.next_ready().filter(|_| out.len() < max) {
+            let payload = match self.payload(newest, seq) {
+                Payload::Here(payload) => Ok(payload),
+                Payload::Bad(code) => Err(code),
+                Payload::Missing => break,
+            };
+            let Some(claim) = self.lane.claim(now_ms) else { break };
+            match payload {
+                Ok(payload) => out.push(Claimed {
+                    id: Id(claim.seq),
+                    order_key: claim.order_key,
+                    attempt: claim.attempt,
+                    first_attempt_at_ms: claim.first_attempt_at_ms,
+                    payload,
+                }),
+                Err(code) => self.bury(claim.seq, code, claim.attempt.saturating_sub(1), now_ms),
+            }
+        }
+        if !out.is_empty() {
+            return Step::Out(out);
+        }
+        let missing = |seq: &u64| newest.get(*seq).is_none() && self.own.get(*seq).is_none();
+        let seqs: Vec<u64> = self.lane.ready().filter(missing).take(MAX_FETCHED).collect();
+        if seqs.is_empty() { Step::Again } else { Step::Fetch(seqs) }
+    }
+
+    /// What cannot be handed out is a dead letter.
+    fn bury(&mut self, seq: u64, number: u8, attempts: u32, now_ms: i64) {
+        let reason = if number == UNDECODABLE {
+            "the journal's record cannot be decoded: it was written by another version"
+        } else {
+            "the journal does not have the call any more: the disk lost it"
+        };
+        let dead = Dead { code: String::new(), reason: reason.to_owned(), attempts, answer: String::new() };
+        self.lane.done(seq, number);
+        self.dead.push(DeadRow { seq, number, at_ms: now_ms, dead });
+    }
+
+    /// Takes in a block that was read from a sequence on, when the tail had everything from `tail` on.
+    pub fn add_block(&mut self, from: u64, tail: u64, block: Vec<(Head, Option<T>, usize)>) {
+        if self.lane.next() != from {
+            return;
+        }
+        if block.is_empty() {
+            self.lane.pass_to(tail);
+            return;
+        }
+        if self.own.end() != from {
+            self.own.reset(from);
+        }
+        for (head, payload, bytes) in block {
+            self.own.add(&head, payload, bytes);
+        }
+        self.own.make_room(from);
+    }
+
+    /// Takes in events that were read again.
+    pub fn add_fetched(&mut self, fetched: Fetched<T>) {
+        self.fetched.retain(|seq, _| self.lane.is_ready(*seq));
+        self.fetched.extend(fetched.into_iter().filter(|(seq, _)| self.lane.is_ready(*seq)));
+    }
+
+    /// When the next event was received that the lane has not taken in, read with `read` unless it is known.
+    pub fn next_received(&mut self, read: impl FnOnce(u64) -> Option<Vec<Stored>>) -> Option<i64> {
+        let next = self.lane.next();
+        if self.next_received.is_none_or(|(seq, _)| seq != next) {
+            let received = read(next)?.first()?.0.received_at_ms;
+            self.next_received = Some((next, received));
+        }
+        self.next_received.map(|(_, received)| received)
+    }
+}

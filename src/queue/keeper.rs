@@ -1,0 +1,159 @@
+//! Writes the lanes' state down every 50 ms if anything changed, and lets go of what nobody needs any more.
+//!
+//! When writing fails, what is to be written is kept, and lanes hand out nothing until it is written: so it stays
+//! small, and little is sent again after a crash.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::codes::FIRST_FREE;
+use super::local::Shared;
+use super::store::Batch;
+
+/// How long changes are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long after a failure writing is tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How often segments are looked at that may go.
+const RETAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells the keeper's thread that there is something to do.
+#[derive(Default)]
+pub struct Bell {
+    state: Mutex<(bool, bool)>,
+    rung: Condvar,
+}
+
+impl Bell {
+    /// Something changed.
+    pub fn changed(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut state.0, true) {
+            self.rung.notify_all();
+        }
+    }
+
+    /// The thread shall end.
+    pub fn stop(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.rung.notify_all();
+    }
+
+    /// Waits for a change, at most so long. Hands out whether there was one; `None` if the thread shall end.
+    fn wait(&self, at_most: Duration) -> Option<bool> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.rung.wait_timeout_while(state, at_most, |(changed, stop)| !*changed && !*stop);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::take(&mut state.0);
+        (!state.1).then_some(changed)
+    }
+
+    /// Waits so long. `false` if the thread shall end.
+    fn pause(&self, time: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.rung.wait_timeout_while(state, time, |(_, stop)| !*stop);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.1
+    }
+}
+
+/// What has not been written down yet.
+pub struct Keeper {
+    batch: Batch,
+    next_code: u8,
+    pruned_below: u64,
+}
+
+impl Keeper {
+    /// With the code number that was not given out when the state was loaded.
+    pub fn new(next_code: u8) -> Self {
+        Self { batch: Batch::default(), next_code: next_code.max(FIRST_FREE), pruned_below: 0 }
+    }
+
+    /// Writes down what changed. `false` if that failed; then it is kept for the next time.
+    pub fn checkpoint<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+        let lanes = shared.lanes();
+        let mut needed = HashMap::new();
+        let mut low = u64::MAX;
+        for lane in &lanes {
+            let mut state = lane.state();
+            low = low.min(state.lane.low());
+            self.batch.dead.extend(state.dead.drain(..).map(|row| (lane.id, row)));
+            if let Some(delta) = state.lane.checkpoint() {
+                needed.insert(lane.id, delta.needed);
+                self.batch.lanes.entry(lane.id).or_default().absorb(delta);
+            }
+        }
+        let (end, journalled) = {
+            let newest = shared.tail.read();
+            (newest.recent.end(), newest.journalled)
+        };
+        shared.tail.drop_below(low.min(end));
+        let (codes, next_code) = shared.new_codes(self.next_code);
+        self.batch.codes = codes;
+        self.batch.sources.extend(shared.take_new_sources());
+        if self.batch.is_empty() {
+            return true;
+        }
+        // After the lanes: it is never behind what they have seen.
+        self.batch.total = Some((end, journalled));
+        if let Err(error) = shared.store.commit(&self.batch) {
+            if !shared.stalled.swap(true, Ordering::SeqCst) {
+                tracing::error!(%error, "the lanes' state cannot be written down; deliveries wait until it can");
+            }
+            return false;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.next_code = next_code;
+        for lane in &lanes {
+            if let Some(needed) = batch.lanes.get(&lane.id).map(|delta| delta.needed) {
+                lane.needed.store(needed, Ordering::SeqCst);
+            }
+        }
+        let was_stalled = shared.stalled.swap(false, Ordering::SeqCst);
+        if was_stalled {
+            tracing::info!("the lanes' state is written down again");
+        }
+        if was_stalled || batch.lanes.values().any(|delta| !delta.chunks.is_empty()) {
+            shared.tail.wake();
+        }
+        true
+    }
+
+    /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
+    pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
+        let end = shared.journal.next_seq();
+        let lanes = shared.lanes();
+        let needed = lanes.iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
+        shared.journal.retain(needed.unwrap_or(end), (shared.clock)());
+        let first_seq = shared.journal.first_seq();
+        if first_seq <= self.pruned_below {
+            return;
+        }
+        match shared.store.prune(&shared.lane_ids(), first_seq) {
+            Ok(()) => self.pruned_below = first_seq,
+            Err(error) => tracing::warn!(%error, "old outcomes were not deleted"),
+        }
+    }
+}
+
+/// The thread: runs until the bell says stop, which is no orderly end.
+pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
+    let mut retained = Instant::now();
+    loop {
+        let failed = shared.stalled.load(Ordering::SeqCst);
+        let Some(changed) = shared.bell.wait(if failed { AFTER_FAILURE } else { RETAIN_EVERY }) else {
+            return;
+        };
+        if (changed || failed) && !shared.bell.pause(if failed { AFTER_FAILURE } else { GATHER }) {
+            return;
+        }
+        let mut keeper = shared.keeper();
+        let written = keeper.checkpoint(shared);
+        if written && retained.elapsed() >= RETAIN_EVERY {
+            keeper.retain(shared);
+            retained = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,610 @@
+//! The state of one lane: which of its deliveries wait, are in flight, wait for another attempt or have ended.
+//!
+//! Pure: no I/O, no clock, no payloads; times are parameters. What has to be written down is collected in a [`Delta`].
+//!
+//! The *gate* lets at most one delivery of an order key out at a time, the oldest; the key's others queue behind it.
+//! When the window is full, events whose key waits for another attempt are *parked*: they leave the window and
+//! become rows, so that it can move on.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::codes::{self, GAP, IN_FLIGHT, RETRY, UNREAD, WAITING};
+use super::window::{Shape, Slot, Window};
+
+/// Waits longer than this are written down: milliseconds.
+const SHORT_WAIT_MS: i64 = 1000;
+/// So many chunks may wait to be written before the lane stops taking in events.
+const MAX_UNWRITTEN_CHUNKS: usize = 64;
+
+/// Sizes of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the open window.
+    pub shape: Shape,
+    /// How many events may be parked. At the cap, a lane whose window is full takes in nothing new.
+    pub parked: usize,
+}
+
+/// What is kept on disk of a delivery that waits for another attempt, or that is parked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// As in the record's head.
+    pub order_key: u64,
+    /// As in the record's head: milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// How many attempts were made; 0 for one that waits behind another.
+    pub attempts: u32,
+    /// When the first one was made: milliseconds since 1970.
+    pub first_attempt_at_ms: i64,
+    /// When the next one may be made: milliseconds since 1970.
+    pub due_at_ms: i64,
+    /// Why the last one did not end it, for people.
+    pub reason: String,
+}
+
+/// What changed since the last checkpoint, and where the lane stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// After a restart the lane reads the journal from here.
+    pub base: u64,
+    /// The lowest sequence that the lane still needs.
+    pub needed: u64,
+    /// How many calls had been journalled when the lane began.
+    pub begin: u64,
+    /// Counts of the codes that changed.
+    pub counts: BTreeMap<u8, u64>,
+    /// Encoded outcomes by chunk number.
+    pub chunks: BTreeMap<u64, Vec<u8>>,
+    /// Outcomes in chunks that have left the window, to be applied after `chunks`.
+    pub patches: Vec<(u64, u8)>,
+    /// Rows to be written, or deleted.
+    pub rows: BTreeMap<u64, Option<Row>>,
+}
+
+impl Delta {
+    /// Adds what came later.
+    pub fn absorb(&mut self, later: Self) {
+        self.base = later.base;
+        self.needed = later.needed;
+        self.begin = later.begin;
+        self.counts.extend(later.counts);
+        self.chunks.extend(later.chunks);
+        self.patches.extend(later.patches);
+        self.rows.extend(later.rows);
+    }
+}
+
+/// What an earlier run wrote down of a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// As in [`Delta`].
+    pub base: u64,
+    /// As in [`Delta`].
+    pub begin: u64,
+    /// All counts.
+    pub counts: BTreeMap<u8, u64>,
+    /// The chunks from `base` on.
+    pub chunks: BTreeMap<u64, Vec<u8>>,
+    /// All rows.
+    pub rows: BTreeMap<u64, Row>,
+}
+
+/// A delivery that may be attempted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its sequence.
+    pub seq: u64,
+    /// Its order key.
+    pub order_key: u64,
+    /// Which attempt it is, counted from 1.
+    pub attempt: u32,
+    /// When the first one was made: milliseconds since 1970.
+    pub first_attempt_at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ready,
+    InFlight,
+    Retry,
+}
+
+/// The oldest open delivery of an order key, and those behind it.
+struct Gate {
+    head: u64,
+    first_attempt_at_ms: i64,
+    due_at_ms: i64,
+    attempts: u32,
+    phase: Phase,
+    has_row: bool,
+    behind: VecDeque<u64>,
+}
+
+impl Gate {
+    fn of(head: u64) -> Self {
+        Self {
+            head,
+            first_attempt_at_ms: 0,
+            due_at_ms: 0,
+            attempts: 0,
+            phase: Phase::Ready,
+            has_row: false,
+            behind: VecDeque::new(),
+        }
+    }
+}
+
+/// Order keys are keyed hashes already; they only need spreading.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
+/// See the module.
+pub struct Lane {
+    limits: Limits,
+    window: Window,
+    gates: HashMap<u64, Gate, BuildHasherDefault<Spread>>,
+    ready: VecDeque<u64>,
+    retries: BinaryHeap<Reverse<(i64, u64)>>,
+    parked: BTreeMap<u64, Slot>,
+    /// Rows of an earlier run whose events have not been read again yet.
+    resumed: BTreeMap<u64, Row>,
+    begin: u64,
+    counts: BTreeMap<u8, u64>,
+    finished: u64,
+    open: u64,
+    in_flight: u64,
+    delta: Delta,
+    changed: bool,
+}
+
+impl Lane {
+    /// A lane that begins at a sequence, when so many calls had been journalled.
+    pub fn new(limits: Limits, start: u64, begin: u64) -> Self {
+        Self::resume(limits, Saved { base: start, begin, ..Saved::default() })
+    }
+
+    /// A lane as an earlier run left it: what was not final is open again.
+    pub fn resume(limits: Limits, saved: Saved) -> Self {
+        let mut rows = saved.rows;
+        let ahead = rows.split_off(&saved.base);
+        let mut lane = Self {
+            limits,
+            window: Window::new(limits.shape, saved.base, saved.chunks),
+            gates: HashMap::default(),
+            ready: VecDeque::new(),
+            retries: BinaryHeap::new(),
+            parked: BTreeMap::new(),
+            resumed: ahead,
+            begin: saved.begin,
+            finished: saved.counts.values().sum(),
+            counts: saved.counts,
+            open: 0,
+            in_flight: 0,
+            delta: Delta::default(),
+            changed: true,
+        };
+        for (seq, row) in rows {
+            let slot = Slot { order_key: row.order_key, received_at_ms: row.received_at_ms };
+            lane.parked.insert(seq, slot);
+            lane.enter(seq, slot.order_key, Some(row));
+        }
+        lane
+    }
+
+    /// The first sequence that the lane has not come to.
+    pub fn next(&self) -> u64 {
+        self.window.next()
+    }
+
+    /// Takes in the event of a sequence, which must not be below [`Self::next`]; sequences in between have no call.
+    /// `false`: there is no room for it now.
+    pub fn take_in(&mut self, seq: u64, order_key: u64, received_at_ms: i64) -> bool {
+        if !self.pass_to(seq) || !self.make_room() {
+            return false;
+        }
+        if seq < self.next() {
+            return true;
+        }
+        self.changed = true;
+        if self.window.state(seq) != UNREAD {
+            self.window.pass(GAP);
+            self.drop_stale_rows(seq);
+            self.retire();
+            return true;
+        }
+        self.window.take_in(Slot { order_key, received_at_ms });
+        let row = if self.resumed.is_empty() { None } else { self.resumed.remove(&seq) };
+        self.enter(seq, order_key, row);
+        true
+    }
+
+    /// Goes past sequences that have no call. `false`: there was no room for all of them.
+    pub fn pass_to(&mut self, seq: u64) -> bool {
+        let span = (self.limits.shape.chunks * self.limits.shape.chunk_len()) as u64;
+        if seq.saturating_sub(self.next()) > span && self.window.is_quiet() {
+            let chunks = &mut self.delta.chunks;
+            self.window.jump(seq, |number, bytes| drop(chunks.insert(number, bytes)));
+            self.changed = true;
+        }
+        while self.next() < seq {
+            if !self.make_room() {
+                return false;
+            }
+            self.window.pass(GAP);
+            self.changed = true;
+            if self.next().trailing_zeros() >= self.limits.shape.chunk_bits {
+                self.retire();
+            }
+        }
+        self.drop_stale_rows(seq.saturating_sub(1));
+        true
+    }
+
+    /// Rows of events up to here that did not turn up again are of no use.
+    fn drop_stale_rows(&mut self, up_to: u64) {
+        while let Some(row) = self.resumed.first_entry().filter(|row| *row.key() <= up_to) {
+            self.delta.rows.insert(*row.key(), None);
+            row.remove();
+        }
+    }
+
+    /// An open event joins its order key.
+    fn enter(&mut self, seq: u64, order_key: u64, row: Option<Row>) {
+        self.open += 1;
+        let gate = match self.gates.entry(order_key) {
+            Entry::Occupied(mut gate) => {
+                gate.get_mut().behind.push_back(seq);
+                if row.is_some() && !self.parked.contains_key(&seq) {
+                    self.delta.rows.insert(seq, None);
+                }
+                return;
+            }
+            Entry::Vacant(place) => place.insert(Gate::of(seq)),
+        };
+        gate.has_row = row.is_some();
+        match row {
+            Some(row) if row.attempts > 0 => {
+                gate.attempts = row.attempts;
+                gate.first_attempt_at_ms = row.first_attempt_at_ms;
+                gate.due_at_ms = row.due_at_ms;
+                gate.phase = Phase::Retry;
+                self.retries.push(Reverse((row.due_at_ms, seq)));
+                self.window.set(seq, RETRY);
+            }
+            _ => self.ready.push_back(seq),
+        }
+    }
+
+    fn make_room(&mut self) -> bool {
+        loop {
+            if self.delta.chunks.len() > MAX_UNWRITTEN_CHUNKS {
+                return false;
+            }
+            if self.window.has_room() {
+                return true;
+            }
+            if !self.park_front() {
+                return false;
+            }
+        }
+    }
+
+    /// Moves the open events of the front chunk out of the window, if all of them wait for another attempt or
+    /// behind one that does.
+    fn park_front(&mut self) -> bool {
+        if self.parked.len() + self.window.open_in_front() > self.limits.parked {
+            return false;
+        }
+        let waits =
+            |slot: Slot| self.gates.get(&slot.order_key).is_some_and(|gate| gate.phase == Phase::Retry);
+        if !self.window.front().all(|(_, slot)| waits(slot)) {
+            return false;
+        }
+        for (seq, slot) in self.window.front() {
+            self.parked.insert(seq, slot);
+            let mut row =
+                Row { order_key: slot.order_key, received_at_ms: slot.received_at_ms, ..Row::default() };
+            if let Some(gate) = self.gates.get_mut(&slot.order_key).filter(|gate| gate.head == seq) {
+                if std::mem::replace(&mut gate.has_row, true) {
+                    continue;
+                }
+                row.attempts = gate.attempts;
+                row.first_attempt_at_ms = gate.first_attempt_at_ms;
+                row.due_at_ms = gate.due_at_ms;
+            }
+            self.delta.rows.insert(seq, Some(row));
+        }
+        let chunks = &mut self.delta.chunks;
+        self.window.pop(|number, bytes| drop(chunks.insert(number, bytes)));
+        self.changed = true;
+        true
+    }
+
+    fn retire(&mut self) {
+        let chunks = &mut self.delta.chunks;
+        self.window.retire(|number, bytes| drop(chunks.insert(number, bytes)));
+    }
+
+    fn slot(&self, seq: u64) -> Option<Slot> {
+        self.window.slot(seq).or_else(|| self.parked.get(&seq).copied())
+    }
+
+    /// Makes the retries ready whose time has come.
+    pub fn wake_due(&mut self, now_ms: i64) {
+        while let Some(Reverse((due, seq))) =
+            self.retries.peek().copied().filter(|Reverse((due, _))| *due <= now_ms)
+        {
+            self.retries.pop();
+            let Some(slot) = self.slot(seq) else { continue };
+            let Some(gate) = self.gates.get_mut(&slot.order_key) else { continue };
+            if gate.head == seq && gate.phase == Phase::Retry && gate.due_at_ms == due {
+                gate.phase = Phase::Ready;
+                self.window.set(seq, WAITING);
+                self.ready.push_front(seq);
+            }
+        }
+    }
+
+    /// When the next retry is due: milliseconds since 1970.
+    pub fn next_due_ms(&self) -> Option<i64> {
+        self.retries.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// The deliveries that may be claimed now, in the order in which they will be.
+    pub fn ready(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ready.iter().copied()
+    }
+
+    /// How many may be claimed now.
+    pub fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The first that may be claimed now.
+    pub fn next_ready(&self) -> Option<u64> {
+        self.ready.front().copied()
+    }
+
+    /// Whether this delivery may be claimed now.
+    pub fn is_ready(&self, seq: u64) -> bool {
+        let gate = self.slot(seq).and_then(|slot| self.gates.get(&slot.order_key));
+        gate.is_some_and(|gate| gate.head == seq && gate.phase == Phase::Ready)
+    }
+
+    /// Claims the first one that may be.
+    pub fn claim(&mut self, now_ms: i64) -> Option<Claim> {
+        let seq = self.ready.pop_front()?;
+        let order_key = self.slot(seq)?.order_key;
+        let gate = self.gates.get_mut(&order_key)?;
+        gate.phase = Phase::InFlight;
+        if gate.attempts == 0 {
+            gate.first_attempt_at_ms = now_ms;
+        }
+        let first_attempt_at_ms = gate.first_attempt_at_ms;
+        let attempt = gate.attempts.saturating_add(1);
+        self.in_flight += 1;
+        self.window.set(seq, IN_FLIGHT);
+        Some(Claim { seq, order_key, attempt, first_attempt_at_ms })
+    }
+
+    /// Ends a claimed delivery. Hands out how many attempts were made; `None` if it is not in flight.
+    pub fn done(&mut self, seq: u64, code: u8) -> Option<u32> {
+        let slot = self.slot(seq)?;
+        let Entry::Occupied(mut place) = self.gates.entry(slot.order_key) else { return None };
+        let gate = place.get_mut();
+        if gate.head != seq || gate.phase != Phase::InFlight {
+            return None;
+        }
+        let attempts = gate.attempts.saturating_add(1);
+        if gate.has_row {
+            self.delta.rows.insert(seq, None);
+        }
+        match gate.behind.pop_front() {
+            Some(next) => {
+                *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
+                gate.has_row = self.parked.contains_key(&next);
+                self.ready.push_back(next);
+            }
+            None => drop(place.remove()),
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.end(seq, code);
+        self.retire();
+        Some(attempts)
+    }
+
+    fn end(&mut self, seq: u64, code: u8) {
+        self.count(code, 1);
+        self.open = self.open.saturating_sub(1);
+        self.changed = true;
+        if self.parked.remove(&seq).is_some() {
+            self.delta.patches.push((seq, code));
+        } else {
+            self.window.set(seq, code);
+        }
+    }
+
+    fn count(&mut self, code: u8, more: u64) {
+        let count = self.counts.entry(code).or_default();
+        *count += more;
+        self.finished += more;
+        self.delta.counts.insert(code, *count);
+    }
+
+    /// Keeps a claimed delivery for another attempt, not before this time. `false` if it is not in flight.
+    pub fn later(&mut self, seq: u64, at_ms: i64, now_ms: i64, reason: &str) -> bool {
+        let Some(slot) = self.slot(seq) else { return false };
+        let Some(gate) = self.gates.get_mut(&slot.order_key) else { return false };
+        if gate.head != seq || gate.phase != Phase::InFlight {
+            return false;
+        }
+        gate.phase = Phase::Retry;
+        gate.attempts = gate.attempts.saturating_add(1);
+        gate.due_at_ms = at_ms;
+        if gate.has_row || at_ms.saturating_sub(now_ms) > SHORT_WAIT_MS {
+            gate.has_row = true;
+            let row = Row {
+                order_key: slot.order_key,
+                received_at_ms: slot.received_at_ms,
+                attempts: gate.attempts,
+                first_attempt_at_ms: gate.first_attempt_at_ms,
+                due_at_ms: at_ms,
+                reason: codes::cut(reason, 300).to_owned(),
+            };
+            self.delta.rows.insert(seq, Some(row));
+            self.changed = true;
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.retries.push(Reverse((at_ms, seq)));
+        self.window.set(seq, RETRY);
+        true
+    }
+
+    /// Gives a claimed delivery back, as if it had not been claimed. `false` if it is not in flight.
+    pub fn release(&mut self, seq: u64) -> bool {
+        let Some(slot) = self.slot(seq) else { return false };
+        let Some(gate) = self.gates.get_mut(&slot.order_key) else { return false };
+        if gate.head != seq || gate.phase != Phase::InFlight {
+            return false;
+        }
+        gate.phase = Phase::Ready;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.ready.push_front(seq);
+        self.window.set(seq, WAITING);
+        true
+    }
+
+    /// Ends everything up to the journal's end with one code. Hands out how many deliveries that were.
+    pub fn end_all(&mut self, end: u64, journalled: u64, code: u8) -> u64 {
+        let left = self.unfinished(journalled);
+        let rows = std::mem::take(&mut self.resumed).into_keys();
+        let gates = std::mem::take(&mut self.gates).into_values();
+        let heads = gates.filter(|gate| gate.has_row).map(|gate| gate.head);
+        let parked = std::mem::take(&mut self.parked);
+        self.delta.rows.extend(rows.chain(heads).chain(parked.keys().copied()).map(|seq| (seq, None)));
+        self.delta.patches.extend(parked.keys().map(|seq| (*seq, code)));
+        for seq in self.window.base()..self.next() {
+            if self.window.state(seq) >= WAITING {
+                self.window.set(seq, code);
+            }
+        }
+        self.retire();
+        while self.next() < end && self.window.has_room() {
+            self.window.pass(code);
+            self.retire();
+        }
+        self.ready.clear();
+        self.retries.clear();
+        self.open = 0;
+        self.in_flight = 0;
+        self.count(code, left);
+        self.changed = true;
+        left
+    }
+
+    /// The lowest sequence that is not finished; the next one if all are.
+    pub fn low(&mut self) -> u64 {
+        let low = self.window.low();
+        self.parked.first_key_value().map_or(low, |(parked, _)| low.min(*parked))
+    }
+
+    /// When the oldest event that was taken in and is not finished was received: milliseconds since 1970.
+    pub fn oldest_received_at_ms(&mut self) -> Option<i64> {
+        let low = self.low();
+        self.slot(low).map(|slot| slot.received_at_ms)
+    }
+
+    /// How many events are taken in and not finished.
+    pub fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// How many of them are claimed.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// How many of them wait for another attempt.
+    pub fn retrying(&self) -> u64 {
+        self.retries.len() as u64
+    }
+
+    /// How many of them are parked.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// How many deliveries have ended, by code, since the lane began.
+    pub fn counts(&self) -> &BTreeMap<u8, u64> {
+        &self.counts
+    }
+
+    /// How many deliveries are not finished, when so many calls have been journalled.
+    pub fn unfinished(&self, journalled: u64) -> u64 {
+        journalled.saturating_sub(self.begin).saturating_sub(self.finished)
+    }
+
+    /// To be called when the lane has come to the journal's end, where what is open is known: calls that were counted
+    /// and that the journal does not have any more are no longer expected. Hands out how many those were.
+    pub fn reconcile(&mut self, journalled: u64) -> u64 {
+        let begin = journalled.saturating_sub(self.finished + self.open);
+        if begin == self.begin {
+            return 0;
+        }
+        self.changed = true;
+        begin.saturating_sub(std::mem::replace(&mut self.begin, begin))
+    }
+
+    /// The state of a sequence in the window, as a number of [`codes`].
+    pub fn state(&self, seq: u64) -> u8 {
+        self.window.state(seq)
+    }
+
+    /// Whether there is something for [`Self::checkpoint`].
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// What [`Self::resume`] needs of a lane in which nothing is open.
+    pub fn saved(&mut self) -> Saved {
+        let mut chunks = BTreeMap::new();
+        self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
+        let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
+        Saved { base, begin, counts, chunks, rows: BTreeMap::new() }
+    }
+
+    /// What has to be written down since the last call; `None` if nothing changed.
+    pub fn checkpoint(&mut self) -> Option<Delta> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut delta = std::mem::take(&mut self.delta);
+        self.window.changed(|number, bytes| drop(delta.chunks.insert(number, bytes)));
+        delta.base = self.window.base();
+        delta.needed = self.low();
+        delta.begin = self.begin;
+        Some(delta)
+    }
+}
+
+#[cfg(test)]
+mod tests;

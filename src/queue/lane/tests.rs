@@ -1,0 +1,389 @@
+//! A lane against a model: random appends, claims, outcomes, checkpoints and crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::queue::chunks;
+use crate::queue::codes::{DELIVERED, REMOVED, SUBMITTED, SUPPRESSED};
+
+const TINY: Limits = Limits { shape: Shape { chunk_bits: 2, chunks: 2 }, parked: 6 };
+
+/// What a store does with deltas, without the store.
+#[derive(Clone, Default)]
+struct Disk {
+    saved: Saved,
+    all_chunks: BTreeMap<u64, Vec<u8>>,
+    needed: u64,
+}
+
+impl Disk {
+    fn write(&mut self, delta: Delta, shape: Shape) {
+        self.all_chunks.extend(delta.chunks);
+        for (seq, code) in delta.patches {
+            let number = seq >> shape.chunk_bits;
+            let bytes = self.all_chunks.entry(number).or_default();
+            let mut states = chunks::decode(bytes, shape.chunk_len()).unwrap();
+            let state = &mut states[(seq as usize) & (shape.chunk_len() - 1)];
+            assert_eq!(*state, UNREAD, "{seq} had an outcome already");
+            *state = code;
+            *bytes = chunks::encode(&states);
+        }
+        for (seq, row) in delta.rows {
+            match row {
+                Some(row) => drop(self.saved.rows.insert(seq, row)),
+                None => drop(self.saved.rows.remove(&seq)),
+            }
+        }
+        self.saved.counts.extend(delta.counts);
+        self.saved.base = delta.base;
+        self.saved.begin = delta.begin;
+        self.needed = delta.needed;
+    }
+
+    fn saved(&self, shape: Shape) -> Saved {
+        let mut saved = self.saved.clone();
+        saved.chunks = self.all_chunks.clone().split_off(&(saved.base >> shape.chunk_bits));
+        saved
+    }
+
+    fn state(&self, seq: u64, shape: Shape) -> u8 {
+        let Some(bytes) = self.all_chunks.get(&(seq >> shape.chunk_bits)) else { return UNREAD };
+        chunks::decode(bytes, shape.chunk_len()).unwrap()[(seq as usize) & (shape.chunk_len() - 1)]
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append { key: u64, gap: u64 },
+    TakeIn(usize),
+    Claim(usize),
+    Done(usize, u8),
+    Later(usize, i64),
+    Release(usize),
+    Tick(i64),
+    Checkpoint,
+    Crash,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0u64..5, prop_oneof![8 => Just(0u64), 1 => 1u64..3, 1 => 3u64..40])
+            .prop_map(|(key, gap)| Op::Append { key, gap }),
+        4 => (1usize..12).prop_map(Op::TakeIn),
+        4 => (1usize..5).prop_map(Op::Claim),
+        4 => (0usize..8, prop_oneof![Just(DELIVERED), Just(SUBMITTED), Just(SUPPRESSED)])
+            .prop_map(|(which, code)| Op::Done(which, code)),
+        4 => (0usize..8, prop_oneof![1i64..900, 1001i64..9000]).prop_map(|(which, wait)| Op::Later(which, wait)),
+        1 => (0usize..8).prop_map(Op::Release),
+        2 => (1i64..3000).prop_map(Op::Tick),
+        2 => Just(Op::Checkpoint),
+        1 => Just(Op::Crash),
+    ]
+}
+
+/// The truth: what was appended, and what became of it.
+struct World {
+    lane: Lane,
+    disk: Disk,
+    begin: u64,
+    journal: Vec<(u64, u64)>,
+    next_seq: u64,
+    now: i64,
+    in_flight: BTreeMap<u64, u64>,
+    final_now: BTreeMap<u64, u8>,
+    final_on_disk: BTreeMap<u64, u8>,
+    attempts: BTreeMap<u64, u32>,
+    attempts_on_disk: BTreeMap<u64, u32>,
+    due: BTreeMap<u64, i64>,
+}
+
+impl World {
+    fn new(start: u64, begin: u64) -> Self {
+        let mut world = Self {
+            lane: Lane::new(TINY, start, begin),
+            disk: Disk::default(),
+            begin,
+            journal: Vec::new(),
+            next_seq: start,
+            now: 1_000_000,
+            in_flight: BTreeMap::new(),
+            final_now: BTreeMap::new(),
+            final_on_disk: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            attempts_on_disk: BTreeMap::new(),
+            due: BTreeMap::new(),
+        };
+        world.checkpoint();
+        world
+    }
+
+    fn journalled(&self) -> u64 {
+        self.begin + self.journal.len() as u64
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Append { key, gap } => {
+                self.next_seq += gap;
+                self.journal.push((self.next_seq, key));
+                self.next_seq += 1;
+            }
+            Op::TakeIn(count) => self.take_in(count),
+            Op::Claim(count) => {
+                for _ in 0..count {
+                    self.claim();
+                }
+            }
+            Op::Done(which, code) => self.with_flying(which, |world, seq| world.done(seq, code)),
+            Op::Later(which, wait) => self.with_flying(which, |world, seq| {
+                assert!(world.lane.later(seq, world.now + wait, world.now, "busy"));
+                world.in_flight.remove(&seq);
+                world.due.insert(seq, world.now + wait);
+                *world.attempts.entry(seq).or_default() += 1;
+            }),
+            Op::Release(which) => self.with_flying(which, |world, seq| {
+                assert!(world.lane.release(seq));
+                world.in_flight.remove(&seq);
+            }),
+            Op::Tick(ms) => self.now += ms,
+            Op::Checkpoint => self.checkpoint(),
+            Op::Crash => self.crash(),
+        }
+        self.check();
+    }
+
+    fn with_flying(&mut self, which: usize, act: impl FnOnce(&mut Self, u64)) {
+        if let Some(seq) = self.in_flight.keys().nth(which % self.in_flight.len().max(1)).copied() {
+            act(self, seq);
+        }
+    }
+
+    fn done(&mut self, seq: u64, code: u8) {
+        let attempts = self.attempts.get(&seq).copied().unwrap_or_default() + 1;
+        assert_eq!(self.lane.done(seq, code), Some(attempts));
+        assert_eq!(self.lane.done(seq, code), None, "a delivery ends once");
+        self.in_flight.remove(&seq);
+        self.final_now.insert(seq, code);
+    }
+
+    fn take_in(&mut self, count: usize) {
+        let next = self.lane.next();
+        for (seq, key) in self.journal.iter().filter(|(seq, _)| *seq >= next).take(count) {
+            if !self.lane.take_in(*seq, *key, *seq as i64) {
+                break;
+            }
+        }
+    }
+
+    fn claim(&mut self) -> Option<u64> {
+        self.lane.wake_due(self.now);
+        let claim = self.lane.claim(self.now)?;
+        let seq = claim.seq;
+        let key = self.journal.iter().find(|(at, _)| *at == seq).unwrap().1;
+        assert_eq!(claim.order_key, key);
+        assert!(!self.final_now.contains_key(&seq), "{seq} was final");
+        for (earlier, _) in self.journal.iter().filter(|(at, other)| *other == key && *at < seq) {
+            assert!(self.final_now.contains_key(earlier), "{seq} overtook {earlier}");
+        }
+        assert!(self.in_flight.insert(seq, key).is_none(), "{seq} was in flight");
+        assert_eq!(claim.attempt, self.attempts.get(&seq).copied().unwrap_or_default() + 1);
+        assert!(self.due.remove(&seq).is_none_or(|due| due <= self.now), "{seq} was not due");
+        Some(seq)
+    }
+
+    fn checkpoint(&mut self) {
+        if let Some(delta) = self.lane.checkpoint() {
+            self.disk.write(delta, TINY.shape);
+        }
+        self.final_on_disk = self.final_now.clone();
+        self.attempts_on_disk = self.attempts.clone();
+        assert_eq!(self.lane.checkpoint(), None, "nothing changed since");
+    }
+
+    fn crash(&mut self) {
+        self.lane = Lane::resume(TINY, self.disk.saved(TINY.shape));
+        self.in_flight.clear();
+        self.due.clear();
+        self.final_now = self.final_on_disk.clone();
+        let rows = &self.disk.saved.rows;
+        self.attempts = rows.iter().map(|(seq, row)| (*seq, row.attempts)).collect();
+        for (seq, row) in rows {
+            let known = self.attempts_on_disk.get(seq).copied().unwrap_or_default();
+            assert!(row.attempts <= known, "{seq}: attempts that were not made");
+            self.due.insert(*seq, if row.attempts > 0 { row.due_at_ms } else { 0 });
+        }
+    }
+
+    fn check(&mut self) {
+        let unfinished =
+            self.journal.iter().filter(|(seq, _)| !self.final_now.contains_key(seq)).count() as u64;
+        assert_eq!(self.lane.unfinished(self.journalled()), unfinished);
+        assert_eq!(self.lane.counts().values().sum::<u64>(), self.final_now.len() as u64);
+        assert_eq!(self.lane.in_flight(), self.in_flight.len() as u64);
+        assert!(self.lane.parked() <= TINY.parked);
+        let keys: BTreeSet<_> = self.in_flight.values().collect();
+        assert_eq!(keys.len(), self.in_flight.len(), "two of one order key were in flight");
+        let lowest =
+            self.journal.iter().find(|(seq, _)| !self.final_now.contains_key(seq)).map(|(seq, _)| *seq);
+        let low = self.lane.low();
+        assert!(lowest.is_none_or(|lowest| low <= lowest), "{low} is above what is open: {lowest:?}");
+    }
+
+    /// Everything left is delivered, whatever state it is in.
+    fn drain(&mut self) {
+        for _ in 0..10_000 {
+            self.take_in(usize::MAX);
+            while self.claim().is_some() {}
+            while let Some(seq) = self.in_flight.keys().next().copied() {
+                self.done(seq, DELIVERED);
+            }
+            self.check();
+            self.checkpoint();
+            if self.final_now.len() == self.journal.len() {
+                return;
+            }
+            self.now += 1000;
+        }
+        panic!("stuck: {} of {}", self.final_now.len(), self.journal.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_ends_once_in_order_and_is_accounted_for(
+        start in 1u64..10,
+        ops in prop::collection::vec(op(), 1..200),
+    ) {
+        let mut world = World::new(start, 3);
+        for op in &ops {
+            world.step(op);
+        }
+        world.drain();
+        prop_assert_eq!(world.lane.reconcile(world.journalled()), 0);
+        prop_assert_eq!(world.lane.open(), 0);
+        prop_assert_eq!(world.lane.retrying(), 0);
+        prop_assert!(world.disk.saved.rows.is_empty(), "rows stayed: {:?}", world.disk.saved.rows);
+        prop_assert_eq!(world.disk.needed, world.lane.next());
+        for (seq, code) in &world.final_now {
+            prop_assert_eq!(world.disk.state(*seq, TINY.shape), *code, "of {}", seq);
+        }
+    }
+
+    #[test]
+    fn a_removed_lane_leaves_nothing_open(start in 1u64..10, ops in prop::collection::vec(op(), 1..100)) {
+        let mut world = World::new(start, 0);
+        for op in &ops {
+            world.step(op);
+        }
+        let left = world.journal.len() - world.final_now.len();
+        let journalled = world.journalled();
+        prop_assert_eq!(world.lane.end_all(world.next_seq, journalled, REMOVED), left as u64);
+        prop_assert_eq!(world.lane.unfinished(journalled), 0);
+        world.disk.write(world.lane.checkpoint().unwrap(), TINY.shape);
+        prop_assert!(world.disk.saved.rows.is_empty());
+        for (seq, _) in &world.journal {
+            let code = world.final_now.get(seq).copied().unwrap_or(REMOVED);
+            prop_assert_eq!(world.disk.state(*seq, TINY.shape), code, "of {}", seq);
+        }
+    }
+}
+
+#[test]
+fn a_stuck_lane_parks_up_to_its_cap_and_goes_on() {
+    let limits = Limits { shape: Shape { chunk_bits: 2, chunks: 2 }, parked: 20 };
+    let mut lane = Lane::new(limits, 0, 0);
+    for seq in 0..100 {
+        if !lane.take_in(seq, seq, 0) {
+            break;
+        }
+        let claim = lane.claim(0).unwrap();
+        assert!(lane.later(claim.seq, 1_000_000, 0, "busy"));
+        lane.checkpoint();
+    }
+    assert_eq!(lane.parked(), 20, "more than two windows");
+    assert_eq!(lane.next(), 28);
+    assert!(!lane.take_in(28, 28, 0), "at the cap nothing new comes in");
+    lane.wake_due(1_000_000);
+    let mut ended = 0;
+    while let Some(claim) = lane.claim(1_000_000) {
+        assert_eq!(claim.attempt, 2);
+        assert!(lane.done(claim.seq, DELIVERED).is_some());
+        ended += 1;
+    }
+    assert_eq!(ended, 28);
+    assert!(lane.take_in(28, 28, 0));
+    assert_eq!(lane.low(), 28);
+}
+
+#[test]
+fn later_events_of_a_parked_key_stay_behind_it_across_a_restart() {
+    let mut lane = Lane::new(TINY, 0, 0);
+    let mut disk = Disk::default();
+    for seq in 0..4 {
+        assert!(lane.take_in(seq, 7, 0));
+    }
+    let head = lane.claim(0).unwrap();
+    assert!(lane.later(head.seq, 60_000, 0, "busy"));
+    for seq in 4..12 {
+        assert!(lane.take_in(seq, 100 + seq, 0));
+    }
+    assert_eq!(lane.parked(), 4);
+    disk.write(lane.checkpoint().unwrap(), TINY.shape);
+    assert_eq!((disk.saved.base, disk.needed), (4, 0));
+
+    let mut lane = Lane::resume(TINY, disk.saved(TINY.shape));
+    assert_eq!(lane.claim(0), None, "the head waits, and the others behind it");
+    lane.wake_due(60_000);
+    for seq in 0..4 {
+        let claim = lane.claim(60_000).unwrap();
+        assert_eq!((claim.seq, claim.attempt), (seq, if seq == 0 { 2 } else { 1 }));
+        assert_eq!(claim.first_attempt_at_ms, if seq == 0 { 0 } else { 60_000 });
+        assert_eq!(lane.claim(60_000), None);
+        assert!(lane.done(seq, DELIVERED).is_some());
+    }
+}
+
+#[test]
+fn outcomes_for_what_is_not_in_flight_change_nothing() {
+    let mut lane = Lane::new(TINY, 0, 0);
+    assert!(lane.take_in(0, 1, 0));
+    assert!(lane.take_in(1, 1, 0));
+    assert_eq!(lane.done(0, DELIVERED), None);
+    assert!(!lane.release(0));
+    lane.claim(5).unwrap();
+    for seq in [1, 2, u64::MAX] {
+        assert_eq!(lane.done(seq, DELIVERED), None);
+        assert!(!lane.later(seq, 0, 0, ""));
+        assert!(!lane.release(seq));
+    }
+    assert_eq!((lane.state(0), lane.state(1), lane.state(2)), (IN_FLIGHT, WAITING, UNREAD));
+    assert_eq!((lane.in_flight(), lane.open(), lane.counts().len()), (1, 2, 0));
+}
+
+#[test]
+fn a_release_is_no_attempt() {
+    let mut lane = Lane::new(TINY, 0, 0);
+    assert!(lane.take_in(0, 1, 0));
+    for now in 0..3 {
+        let claim = lane.claim(now).unwrap();
+        assert_eq!((claim.attempt, claim.first_attempt_at_ms), (1, now));
+        assert!(lane.release(0));
+    }
+}
+
+#[test]
+fn calls_that_the_journal_lost_are_no_longer_expected() {
+    let mut lane = Lane::new(TINY, 10, 10);
+    assert!(lane.take_in(12, 1, 50));
+    assert_eq!(lane.unfinished(13), 3, "two were counted and are not there");
+    assert_eq!(lane.reconcile(13), 2);
+    assert_eq!(lane.unfinished(13), 1);
+    assert_eq!(lane.oldest_received_at_ms(), Some(50));
+    lane.claim(60).unwrap();
+    assert!(lane.done(12, DELIVERED).is_some());
+    assert!(lane.pass_to(1 << 60), "a leap takes no time while nothing could be in between");
+}

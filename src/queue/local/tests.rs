@@ -1,0 +1,288 @@
+//! The local queue: the border's conformance, and what is particular to a disk.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicI64;
+
+use super::*;
+use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
+
+/// A directory and a clock.
+struct Dir {
+    dir: tempfile::TempDir,
+    ahead: Arc<AtomicI64>,
+    change: fn(&mut Options),
+}
+
+fn dir(change: fn(&mut Options)) -> Dir {
+    Dir { dir: tempfile::tempdir().unwrap(), ahead: Arc::default(), change }
+}
+
+fn real_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
+impl Place for Dir {
+    type Queue = LocalQueue<String>;
+
+    fn open(&self, lanes: &[&str]) -> LocalQueue<String> {
+        let journal = journal::Options::new(self.dir.path().join("data"));
+        let mut options = Options::new(journal, lanes.iter().map(|lane| (*lane).to_owned()).collect());
+        (self.change)(&mut options);
+        let decode =
+            |_: &Head, body: &[u8]| String::from_utf8(body.to_vec()).ok().filter(|text| text != "alien");
+        let ahead = Arc::clone(&self.ahead);
+        let clock = move || real_now() + ahead.load(Ordering::SeqCst);
+        LocalQueue::open(options, Arc::new(decode), Arc::new(clock)).unwrap().0
+    }
+
+    fn now_ms(&self) -> i64 {
+        real_now() + self.ahead.load(Ordering::SeqCst)
+    }
+
+    fn advance(&self, ms: i64) {
+        self.ahead.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+conformance!(dir(|_| {}));
+
+/// The same where nothing is kept in memory, so that everything is read from the disk.
+mod from_disk {
+    use super::{conformance, dir};
+
+    conformance!(dir(|options| {
+        options.tail_bytes = 0;
+        options.behind_bytes = 0;
+    }));
+}
+
+fn many(range: std::ops::Range<u64>, order_keys: u64) -> Vec<Entry<String>> {
+    range.map(|n| entry(&format!("call {n}"), n % order_keys, n)).collect()
+}
+
+fn done(claimed: &[Claimed<String>]) -> Vec<(Id, Settled)> {
+    claimed.iter().map(|claimed| (claimed.id, Settled::Done(Code::Delivered))).collect()
+}
+
+#[tokio::test]
+async fn a_backlog_of_few_users_is_delivered_in_order() {
+    let place = dir(|options| {
+        options.tail_bytes = 10_000;
+        options.behind_bytes = 20_000;
+    });
+    let queue = place.open(&["a"]);
+    for block in 0..20 {
+        queue.append(many(block * 500..block * 500 + 500, 37)).await.unwrap();
+    }
+    let mut last = std::collections::BTreeMap::new();
+    let mut count = 0;
+    while count < 10_000 {
+        let claimed = claim(&queue, "a", 1).await;
+        for claimed in &claimed {
+            let n: u64 = claimed.payload.strip_prefix("call ").unwrap().parse().unwrap();
+            assert!(last.insert(claimed.order_key, n).is_none_or(|before| before + 37 == n));
+        }
+        count += claimed.len();
+        queue.settle("a", done(&claimed));
+    }
+    assert_eq!(queue.counts("a").unwrap().unfinished, 0);
+}
+
+#[tokio::test]
+async fn more_are_parked_than_the_window_holds() {
+    let place = dir(|options| {
+        options.window_events = 8192;
+        options.parked_events = 20_000;
+        options.tail_bytes = 100_000;
+    });
+    let queue = place.open(&["a"]);
+    for block in 0..20 {
+        queue.append(many(block * 1000..block * 1000 + 1000, u64::MAX)).await.unwrap();
+    }
+    let mut failed = 0;
+    while failed < 20_000 {
+        let claimed = queue.claim("a", 1000).await;
+        failed += claimed.len();
+        let how = Settled::Later { at_ms: place.now_ms() + 60_000, reason: "down".into() };
+        queue.settle("a", claimed.iter().map(|claimed| (claimed.id, how.clone())).collect());
+    }
+    assert_eq!(queue.counts("a").unwrap().retrying, 20_000);
+    queue.append(many(20_000..20_001, u64::MAX)).await.unwrap();
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 20000"], "a new one goes on");
+    queue.close().await;
+    drop(queue);
+
+    let queue = place.open(&["a"]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 20_001);
+    assert_eq!(queue.counts("a").unwrap().oldest_received_at_ms, Some(1_000));
+    place.advance(60_000);
+    let mut seen = BTreeSet::new();
+    while seen.len() < 20_001 {
+        let claimed = queue.claim("a", 1000).await;
+        for claimed in &claimed {
+            let attempt = if claimed.payload == "call 20000" { 1 } else { 2 };
+            assert_eq!(claimed.attempt, attempt, "{}", claimed.payload);
+            assert!(seen.insert(claimed.payload.clone()));
+        }
+        queue.settle("a", done(&claimed));
+    }
+    assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 20_001)]);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert!(claim_now(&queue, "a").await.is_empty());
+    assert_eq!(queue.counts("a").unwrap().unfinished, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_a_dead_letter() {
+    let place = dir(|options| options.tail_bytes = 0);
+    let queue = place.open(&["a"]);
+    queue.append(vec![entry("one", 1, 1), entry("alien", 1, 2), entry("two", 1, 3)]).await.unwrap();
+    for name in ["one", "two"] {
+        let claimed = claim(&queue, "a", 1).await;
+        assert_eq!(names(&claimed), [name]);
+        queue.settle("a", done(&claimed));
+    }
+    let counts = queue.counts("a").unwrap();
+    assert_eq!(counts.finished, [(Code::Delivered, 2), (Code::Dead("undecodable".into()), 1)]);
+    queue.close().await;
+    let letters = queue.dead_letters("a", Id(0), 10).unwrap();
+    assert_eq!((letters.len(), letters[0].2.code.as_str()), (1, "undecodable"));
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_with_what_is_known_of_them() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a", "b"]);
+    queue.append(many(0..3, 10)).await.unwrap();
+    let claimed = claim(&queue, "a", 3).await;
+    let dead = |n: usize| Dead {
+        code: ["rejected", "expired", "rejected"][n].into(),
+        reason: format!("reason {n}"),
+        attempts: 7,
+        answer: "no".into(),
+    };
+    let settled = claimed.iter().enumerate().map(|(n, claimed)| (claimed.id, Settled::Dead(dead(n))));
+    queue.settle("a", settled.collect());
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    let letters = queue.dead_letters("a", claimed[1].id, 10).unwrap();
+    assert_eq!(letters.iter().map(|(_, _, dead)| dead.clone()).collect::<Vec<_>>(), [dead(1), dead(2)]);
+    assert!(queue.dead_letters("b", Id(0), 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn lanes_come_and_go_while_it_runs() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a", "b"]);
+    queue.append(many(0..10, 100)).await.unwrap();
+    let claimed = claim(&queue, "a", 4).await;
+    queue.settle("a", done(&claimed));
+    queue.set_lanes(&["b".into(), "c".into()]).unwrap();
+    assert_eq!(queue.counts("a"), None);
+    assert!(queue.claim("a", 1).await.is_empty());
+    assert_eq!(queue.counts("c").unwrap().unfinished, 0);
+    queue.append(many(10..12, 100)).await.unwrap();
+    queue.set_lanes(&["a".into(), "b".into(), "c".into()]).unwrap();
+    queue.append(many(12..13, 100)).await.unwrap();
+    let counts = queue.counts("a").unwrap();
+    let expected = [(Code::Delivered, 4), (Code::Skipped("removed".into()), 6)];
+    assert_eq!((counts.unfinished, counts.finished.as_slice()), (1, expected.as_slice()));
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["call 12"]);
+    assert_eq!(names(&claim(&queue, "c", 3).await), ["call 10", "call 11", "call 12"]);
+    assert_eq!(queue.counts("b").unwrap().unfinished, 13);
+    queue.close().await;
+    let store = &queue.shared.store;
+    let states: Vec<u8> = claimed.iter().map(|claimed| store.outcome(1, claimed.id.0).unwrap()).collect();
+    assert_eq!(states, [codes::DELIVERED; 4], "what was written of the first life stays");
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_for_the_disk_goes_on_after_a_claim_was_dropped() {
+    let place = dir(|options| options.tail_bytes = 0);
+    let queue = place.open(&["a"]);
+    queue.append(many(0..2000, 10)).await.unwrap();
+    let mut count = 0;
+    let mut turns = 0u32;
+    while count < 2000 {
+        turns += 1;
+        let wait = Duration::from_micros(u64::from(turns % 7) * 200);
+        if let Ok(claimed) = tokio::time::timeout(wait, queue.claim("a", 50)).await {
+            count += claimed.len();
+            queue.settle("a", done(&claimed));
+        }
+    }
+    assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 2000)]);
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_while_outcomes_cannot_be_written() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    queue.append(many(0..2, 10)).await.unwrap();
+    let claimed = claim(&queue, "a", 1).await;
+    queue.shared.stalled.store(true, Ordering::SeqCst);
+    assert!(claim_now(&queue, "a").await.is_empty());
+    queue.settle("a", done(&claimed));
+    assert_eq!(
+        names(&claim(&queue, "a", 1).await),
+        ["call 1"],
+        "the keeper wrote them down and wakes the lane"
+    );
+}
+
+#[tokio::test]
+async fn segments_go_when_no_lane_needs_them_and_counts_stay() {
+    let place = dir(|options| {
+        options.journal.segment_bytes = 64 << 10;
+        options.journal.retain = Duration::ZERO;
+    });
+    let queue = place.open(&["a", "b"]);
+    for block in 0..40 {
+        queue.append(many(block * 250..block * 250 + 250, u64::MAX)).await.unwrap();
+    }
+    let before = queue.shared.journal.disk_bytes();
+    for lane in ["a", "b"] {
+        let mut left = 10_000;
+        while left > 0 {
+            let claimed = queue.claim(lane, 1000).await;
+            left -= claimed.len();
+            queue.settle(lane, done(&claimed));
+        }
+        place.advance(1000);
+        let mut keeper = queue.shared.keeper();
+        assert!(keeper.checkpoint(&queue.shared));
+        keeper.retain(&queue.shared);
+        let first = queue.shared.journal.first_seq();
+        assert_eq!(first > 1, lane == "b", "a segment stays while a lane needs it");
+    }
+    assert!(queue.shared.journal.disk_bytes() < before / 4);
+    assert_eq!(queue.shared.store.outcome(1, 1).unwrap(), codes::UNREAD, "too old to be kept");
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 10_000)]);
+    assert_eq!(queue.counts("a").unwrap().unfinished, 0);
+}
+
+#[tokio::test]
+async fn files_are_private_and_the_directory_is_used_once() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    queue.append(many(0..1, 1)).await.unwrap();
+    let data = place.dir.path().join("data");
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    for file in std::fs::read_dir(&data).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+    }
+    let options = Options::new(journal::Options::new(&data), Vec::new());
+    let second = LocalQueue::<String>::open(options, Arc::new(|_, _| None), Arc::new(|| 0));
+    assert!(matches!(second, Err(OpenError::Journal(JournalError::Locked { .. }))));
+    drop(queue);
+    place.open(&["a"]);
+}

@@ -1,0 +1,450 @@
+//! What the lanes have done, on disk: one `redb` file, written in one transaction for all lanes.
+//!
+//! After a failed write the file is closed and opened again at the next use, which is what `redb` wants after a full
+//! disk. What is written when is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::chunks;
+use super::codes::{UNREAD, cut};
+use super::lane::{Delta, Row, Saved};
+use super::window::Shape;
+use super::{Code, Dead};
+
+/// Version of the file's layout.
+const FORMAT: u32 = 1;
+/// How much of the file is kept in memory: bytes.
+const CACHE: usize = 4 << 20;
+/// The longest answer of a dead letter: bytes.
+const MAX_ANSWER: usize = 512;
+/// The longest reason of a dead letter: bytes, for 300 characters.
+const MAX_REASON: usize = 1200;
+
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const VALUES: TableDefinition<&str, &[u8]> = TableDefinition::new("values");
+const SOURCES: TableDefinition<u16, &str> = TableDefinition::new("sources");
+/// Number → dead or skipped, reason.
+const CODES: TableDefinition<u8, (bool, &str)> = TableDefinition::new("codes");
+/// Number → name, active, base, begin.
+const LANES: TableDefinition<u16, (&str, bool, u64, u64)> = TableDefinition::new("lanes");
+const COUNTS: TableDefinition<(u16, u8), u64> = TableDefinition::new("counts");
+const CHUNKS: TableDefinition<(u16, u64), &[u8]> = TableDefinition::new("chunks");
+/// Lane, sequence → order key, received, attempts, first attempt, due, reason.
+type RowValue = (u64, i64, u32, i64, i64, &'static str);
+const ROWS: TableDefinition<(u16, u64), RowValue> = TableDefinition::new("retries");
+/// Lane, sequence → code, attempts, died at, reason, answer.
+type DeadValue = (u8, u32, i64, &'static str, &'static str);
+const DEAD: TableDefinition<(u16, u64), DeadValue> = TableDefinition::new("dead_letters");
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Opening, reading or writing the file failed.
+    #[error("the state file {path}: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What `redb` says.
+        source: Box<redb::Error>,
+    },
+    /// The file was written by another version of this program.
+    #[error(
+        "the state file {path} has format {found}, and this version reads format {FORMAT}: use the version that wrote it"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format it has.
+        found: u32,
+    },
+}
+
+impl StoreError {
+    /// Whether another process has the file open.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if matches!(**source, redb::Error::DatabaseAlreadyOpen))
+    }
+}
+
+/// A lane as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedLane {
+    /// Its number, the same for ever.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Whether it takes events; `false` for one that was removed.
+    pub active: bool,
+    /// Its state.
+    pub saved: Saved,
+}
+
+/// All that was written down, except dead letters and small values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The key of the keyed hash.
+    pub hash_key: [u8; 16],
+    /// Source names by number.
+    pub sources: BTreeMap<u16, String>,
+    /// Codes by number.
+    pub codes: BTreeMap<u8, Code>,
+    /// How many calls were journalled below this sequence: the sequence, the count.
+    pub total: (u64, u64),
+    /// The lanes.
+    pub lanes: Vec<SavedLane>,
+}
+
+/// A dead letter as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadRow {
+    /// Its sequence.
+    pub seq: u64,
+    /// Number of its code.
+    pub number: u8,
+    /// When it died: milliseconds since 1970.
+    pub at_ms: i64,
+    /// The rest.
+    pub dead: Dead,
+}
+
+/// What one transaction writes.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Changes by lane.
+    pub lanes: BTreeMap<u16, Delta>,
+    /// Dead letters with the lane's number.
+    pub dead: Vec<(u16, DeadRow)>,
+    /// New codes.
+    pub codes: Vec<(u8, Code)>,
+    /// New sources.
+    pub sources: Vec<(u16, String)>,
+    /// As in [`Loaded`].
+    pub total: Option<(u64, u64)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.dead.is_empty() && self.codes.is_empty() && self.sources.is_empty()
+    }
+}
+
+/// Opens the file.
+type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
+
+/// See the module.
+pub struct Store {
+    path: PathBuf,
+    open: Opener,
+    database: Mutex<Option<Database>>,
+}
+
+impl Store {
+    /// Opens or creates the file, mode 0600.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = path.to_owned();
+        Self::with_opener(
+            path,
+            Box::new(move || {
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(true).truncate(false).mode(0o600);
+                let backend = FileBackend::new(options.open(&file)?)?;
+                Ok(builder().create_with_backend(backend)?)
+            }),
+        )
+    }
+
+    fn with_opener(path: &Path, open: Opener) -> Result<Self, StoreError> {
+        let store = Self { path: path.to_owned(), open, database: Mutex::new(None) };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Creates the tables in a new file, and checks the format of an old one.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let found = self.write(|tx| {
+            let mut meta = tx.open_table(META)?;
+            let found =
+                meta.get("format")?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes));
+            if found.is_none() {
+                meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
+                // 122 of its 128 bits are random, from the operating system.
+                meta.insert("hash_key", uuid::Uuid::new_v4().as_bytes().as_slice())?;
+            }
+            drop(meta);
+            tx.open_table(VALUES)?;
+            tx.open_table(SOURCES)?;
+            tx.open_table(CODES)?;
+            tx.open_table(LANES)?;
+            tx.open_table(COUNTS)?;
+            tx.open_table(CHUNKS)?;
+            tx.open_table(ROWS)?;
+            tx.open_table(DEAD)?;
+            Ok(found)
+        })?;
+        match found {
+            Some(found) if found != FORMAT => Err(StoreError::Format { path: self.path.clone(), found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn error(&self, source: redb::Error) -> StoreError {
+        StoreError::Database { path: self.path.clone(), source: Box::new(source) }
+    }
+
+    /// Runs `work` on the open file; after a failure the next call opens it again.
+    fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
+        let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match place.take() {
+            Some(database) => database,
+            None => (self.open)().map_err(|error| self.error(error))?,
+        };
+        let result = work(&database).map_err(|error| self.error(error))?;
+        *place = Some(database);
+        Ok(result)
+    }
+
+    fn write<R>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
+    ) -> Result<R, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_write()?;
+            let result = work(&tx)?;
+            tx.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// Reads all that was written down.
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let meta = tx.open_table(META)?;
+            let mut loaded = Loaded::default();
+            if let Some(key) = meta.get("hash_key")?.and_then(|value| value.value().try_into().ok()) {
+                loaded.hash_key = key;
+            }
+            if let Some(total) = meta.get("total")? {
+                loaded.total = split_total(total.value()).unwrap_or_default();
+            }
+            for entry in tx.open_table(SOURCES)?.iter()? {
+                let (id, name) = entry?;
+                loaded.sources.insert(id.value(), name.value().to_owned());
+            }
+            for entry in tx.open_table(CODES)?.iter()? {
+                let (number, code) = entry?;
+                let (dead, text) = code.value();
+                let code = if dead { Code::Dead } else { Code::Skipped }(text.to_owned());
+                loaded.codes.insert(number.value(), code);
+            }
+            for entry in tx.open_table(LANES)?.iter()? {
+                let (id, lane) = entry?;
+                let (name, active, base, begin) = lane.value();
+                let saved = Saved { base, begin, ..Saved::default() };
+                loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
+            }
+            let (counts, chunks, rows) =
+                (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
+            for SavedLane { id, saved, .. } in &mut loaded.lanes {
+                let id = *id;
+                for entry in counts.range((id, 0)..=(id, u8::MAX))? {
+                    let (key, count) = entry?;
+                    saved.counts.insert(key.value().1, count.value());
+                }
+                for entry in chunks.range((id, saved.base >> Shape::CHUNK_BITS)..=(id, u64::MAX))? {
+                    let (key, bytes) = entry?;
+                    saved.chunks.insert(key.value().1, bytes.value().to_owned());
+                }
+                for entry in rows.range((id, 0)..=(id, u64::MAX))? {
+                    let (key, row) = entry?;
+                    saved.rows.insert(key.value().1, row_of(row.value()));
+                }
+            }
+            Ok(loaded)
+        })
+    }
+
+    /// Writes a batch, all or nothing.
+    pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.write(|tx| {
+            for (lane, delta) in &batch.lanes {
+                write_delta(tx, *lane, delta)?;
+            }
+            let mut dead = tx.open_table(DEAD)?;
+            for (lane, row) in &batch.dead {
+                let (reason, answer) = (cut(&row.dead.reason, MAX_REASON), cut(&row.dead.answer, MAX_ANSWER));
+                dead.insert((*lane, row.seq), (row.number, row.dead.attempts, row.at_ms, reason, answer))?;
+            }
+            let mut codes = tx.open_table(CODES)?;
+            for (number, code) in &batch.codes {
+                match code {
+                    Code::Dead(text) => drop(codes.insert(number, (true, text.as_str()))?),
+                    Code::Skipped(text) => drop(codes.insert(number, (false, text.as_str()))?),
+                    _ => {}
+                }
+            }
+            let mut sources = tx.open_table(SOURCES)?;
+            for (id, name) in &batch.sources {
+                sources.insert(id, name.as_str())?;
+            }
+            if let Some((seq, count)) = batch.total {
+                let bytes = [seq.to_le_bytes(), count.to_le_bytes()].concat();
+                tx.open_table(META)?.insert("total", bytes.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes down that lanes exist and where they stand, or that they were removed; not their other state.
+    pub fn put_lanes<'a>(&self, lanes: impl IntoIterator<Item = &'a SavedLane>) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let mut table = tx.open_table(LANES)?;
+            for SavedLane { id, name, active, saved } in lanes {
+                table.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes the outcomes of sequences that the journal does not have any more.
+    pub fn prune(&self, lanes: &[u16], first_seq: u64) -> Result<(), StoreError> {
+        let before = first_seq >> Shape::CHUNK_BITS;
+        self.write(|tx| {
+            let mut chunks = tx.open_table(CHUNKS)?;
+            for lane in lanes {
+                chunks.retain_in((*lane, 0)..(*lane, before), |_, _| false)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The dead letters of a lane from a sequence on, at most so many.
+    pub fn dead(&self, lane: u16, from_seq: u64, max: usize) -> Result<Vec<DeadRow>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let mut rows = Vec::new();
+            for entry in tx.open_table(DEAD)?.range((lane, from_seq)..=(lane, u64::MAX))?.take(max) {
+                let (key, value) = entry?;
+                let (number, attempts, at_ms, reason, answer) = value.value();
+                let (reason, answer) = (reason.to_owned(), answer.to_owned());
+                let dead = Dead { code: String::new(), reason, attempts, answer };
+                rows.push(DeadRow { seq: key.value().1, number, at_ms, dead });
+            }
+            Ok(rows)
+        })
+    }
+
+    /// The state that is written down of a sequence, as a number; unread if none is.
+    pub fn outcome(&self, lane: u16, seq: u64) -> Result<u8, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let Some(bytes) = tx.open_table(CHUNKS)?.get((lane, seq >> Shape::CHUNK_BITS))? else {
+                return Ok(UNREAD);
+            };
+            let states = chunks::decode(bytes.value(), 1 << Shape::CHUNK_BITS).unwrap_or_default();
+            Ok(states.get(in_chunk(seq)).copied().unwrap_or(UNREAD))
+        })
+    }
+
+    /// Reads a small value.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            Ok(tx.open_table(VALUES)?.get(key)?.map(|value| value.value().to_owned()))
+        })
+    }
+
+    /// Writes a small value.
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.open_table(VALUES)?.insert(key, value)?;
+            Ok(())
+        })
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+}
+
+/// A file that was damaged must fail to open: without the check, `redb` may trust it and panic.
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    builder
+}
+
+fn in_chunk(seq: u64) -> usize {
+    (seq & ((1 << Shape::CHUNK_BITS) - 1)) as usize
+}
+
+fn split_total(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (seq, count) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*seq), u64::from_le_bytes(count.try_into().ok()?)))
+}
+
+fn row_of((order_key, received_at_ms, attempts, first, due, reason): (u64, i64, u32, i64, i64, &str)) -> Row {
+    let reason = reason.to_owned();
+    Row { order_key, received_at_ms, attempts, first_attempt_at_ms: first, due_at_ms: due, reason }
+}
+
+fn write_delta(tx: &WriteTransaction, lane: u16, delta: &Delta) -> Result<(), redb::Error> {
+    let mut lanes = tx.open_table(LANES)?;
+    let known = lanes.get(lane)?.map(|known| (known.value().0.to_owned(), known.value().1));
+    if let Some((name, active)) = known {
+        lanes.insert(lane, (name.as_str(), active, delta.base, delta.begin))?;
+    }
+    let mut counts = tx.open_table(COUNTS)?;
+    for (code, count) in &delta.counts {
+        counts.insert((lane, *code), *count)?;
+    }
+    let mut chunks = tx.open_table(CHUNKS)?;
+    for (number, bytes) in &delta.chunks {
+        chunks.insert((lane, *number), bytes.as_slice())?;
+    }
+    let mut patches: BTreeMap<u64, Vec<(u64, u8)>> = BTreeMap::new();
+    for patch in &delta.patches {
+        patches.entry(patch.0 >> Shape::CHUNK_BITS).or_default().push(*patch);
+    }
+    for (number, patches) in patches {
+        let len = 1 << Shape::CHUNK_BITS;
+        let known = chunks.get((lane, number))?.and_then(|bytes| chunks::decode(bytes.value(), len));
+        let mut states = known.unwrap_or_else(|| vec![UNREAD; len]);
+        for (seq, code) in patches {
+            if let Some(state) = states.get_mut(in_chunk(seq)) {
+                *state = code;
+            }
+        }
+        chunks.insert((lane, number), chunks::encode(&states).as_slice())?;
+    }
+    let mut rows = tx.open_table(ROWS)?;
+    for (seq, row) in &delta.rows {
+        match row {
+            Some(row) => {
+                let value = (
+                    row.order_key,
+                    row.received_at_ms,
+                    row.attempts,
+                    row.first_attempt_at_ms,
+                    row.due_at_ms,
+                    row.reason.as_str(),
+                );
+                rows.insert((lane, *seq), value)?;
+            }
+            None => drop(rows.remove((lane, *seq))?),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! The newest durable records with what their owner decoded, bounded in bytes, so that lanes that keep up never read
+//! the disk. A lane that catches up keeps the blocks that it reads in the same form.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::Notify;
+
+use super::record::Head;
+
+/// What travels through the journal beside a record's bytes.
+pub struct Fresh<T> {
+    pub payload: T,
+    pub bytes: usize,
+}
+
+/// A record that is kept.
+pub struct Record<T> {
+    pub seq: u64,
+    pub order_key: u64,
+    pub received_at_ms: i64,
+    /// `None` if it could not be decoded.
+    pub payload: Option<T>,
+    bytes: usize,
+}
+
+/// Consecutive records, bounded in bytes.
+pub struct Recent<T> {
+    records: VecDeque<Record<T>>,
+    bytes: usize,
+    max_bytes: usize,
+    start: u64,
+    end: u64,
+}
+
+impl<T> Recent<T> {
+    /// Nothing yet, of what begins at a sequence.
+    pub fn new(start: u64, max_bytes: usize) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, max_bytes, start, end: start }
+    }
+
+    /// Forgets everything and begins at a sequence.
+    pub fn reset(&mut self, start: u64) {
+        *self = Self::new(start, self.max_bytes);
+    }
+
+    /// Adds the next record; the oldest ones make room for it.
+    pub fn push(&mut self, head: &Head, payload: Option<T>, bytes: usize) {
+        self.add(head, payload, bytes);
+        self.make_room(u64::MAX);
+    }
+
+    /// Adds the next record.
+    pub fn add(&mut self, head: &Head, payload: Option<T>, bytes: usize) {
+        let Head { seq, order_key, received_at_ms, .. } = *head;
+        // A record costs something even when its body is empty.
+        let bytes = bytes + size_of::<Record<T>>();
+        self.records.push_back(Record { seq, order_key, received_at_ms, payload, bytes });
+        self.bytes += bytes;
+        self.end = seq + 1;
+    }
+
+    /// Drops the oldest records while there are too many, but none from this sequence on.
+    pub fn make_room(&mut self, keep_from: u64) {
+        let dispensable = |records: &VecDeque<Record<T>>| records.front().is_some_and(|r| r.seq < keep_from);
+        while self.bytes > self.max_bytes && dispensable(&self.records) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.records.pop_front() else { return };
+        self.bytes = self.bytes.saturating_sub(oldest.bytes);
+        self.start = oldest.seq + 1;
+    }
+
+    /// Drops the records below a sequence.
+    pub fn drop_below(&mut self, seq: u64) {
+        while self.records.front().is_some_and(|oldest| oldest.seq < seq) {
+            self.drop_oldest();
+        }
+        if self.records.is_empty() {
+            self.records.shrink_to(64);
+        }
+    }
+
+    /// Every record from this sequence to [`Self::end`] is here.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The sequence after the newest record.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether the records from a sequence on are here, and there is one.
+    pub fn has_from(&self, seq: u64) -> bool {
+        self.start <= seq && seq < self.end
+    }
+
+    fn index(&self, seq: u64) -> usize {
+        let first = self.records.front().map_or(self.end, |oldest| oldest.seq);
+        let guess = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        match self.records.get(guess) {
+            Some(record) if record.seq == seq => guess,
+            _ => self.records.partition_point(|record| record.seq < seq),
+        }
+    }
+
+    /// The record of a sequence.
+    pub fn get(&self, seq: u64) -> Option<&Record<T>> {
+        self.records.get(self.index(seq)).filter(|record| record.seq == seq)
+    }
+
+    /// The records from a sequence on.
+    pub fn from(&self, seq: u64) -> impl Iterator<Item = &Record<T>> {
+        self.records.range(self.index(seq)..)
+    }
+}
+
+/// The newest records, and how many there have been.
+pub struct Newest<T> {
+    pub recent: Recent<T>,
+    /// How many calls have been journalled below [`Recent::end`].
+    pub journalled: u64,
+}
+
+/// What lanes share: the newest records, and who is woken when there are more.
+pub struct Tail<T> {
+    newest: RwLock<Newest<T>>,
+    waiting: RwLock<Vec<Arc<Notify>>>,
+}
+
+impl<T> Tail<T> {
+    /// A tail that begins at a sequence, when so many calls have been journalled.
+    pub fn new(start: u64, journalled: u64, max_bytes: usize) -> Self {
+        let newest = Newest { recent: Recent::new(start, max_bytes), journalled };
+        Self { newest: RwLock::new(newest), waiting: RwLock::default() }
+    }
+
+    /// Begins at a sequence, when so many calls have been journalled.
+    pub fn begin(&self, start: u64, journalled: u64) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        newest.recent.reset(start);
+        newest.journalled = journalled;
+    }
+
+    /// Adds records that have just become durable, and wakes the lanes.
+    pub fn add(&self, records: Vec<(Head, Fresh<T>)>) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        newest.journalled += records.len() as u64;
+        for (head, fresh) in records {
+            newest.recent.push(&head, Some(fresh.payload), fresh.bytes);
+        }
+        drop(newest);
+        self.wake();
+    }
+
+    /// The newest records. Whoever holds this holds up the journal.
+    pub fn read(&self) -> RwLockReadGuard<'_, Newest<T>> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the records below a sequence.
+    pub fn drop_below(&self, seq: u64) {
+        if self.read().recent.start() < seq {
+            self.newest.write().unwrap_or_else(PoisonError::into_inner).recent.drop_below(seq);
+        }
+    }
+
+    /// Wakes every lane.
+    pub fn wake(&self) {
+        for lane in self.waiting.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            lane.notify_waiters();
+        }
+    }
+
+    /// Says who is to be woken.
+    pub fn set_waiting(&self, waiting: Vec<Arc<Notify>>) {
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = waiting;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(seq: u64) -> Head {
+        Head { seq, source: 0, received_at_ms: 0, kind: 0, order_key: seq * 10, message_key: seq }
+    }
+
+    #[test]
+    fn old_records_make_room_and_gaps_are_found() {
+        let cost = 100 + size_of::<Record<u64>>();
+        let mut recent = Recent::new(5, 3 * cost);
+        assert!(!recent.has_from(5));
+        for seq in [5, 8, 9] {
+            recent.push(&head(seq), Some(seq), 100);
+        }
+        assert!(recent.has_from(5) && recent.has_from(9) && !recent.has_from(4) && !recent.has_from(10));
+        assert_eq!(recent.from(6).map(|record| record.seq).collect::<Vec<_>>(), [8, 9]);
+        assert_eq!(recent.get(8).map(|record| record.order_key), Some(80));
+        assert!(recent.get(7).is_none() && recent.get(10).is_none());
+        recent.push(&head(20), None, 100);
+        assert_eq!((recent.start(), recent.end()), (6, 21), "nothing is missing from 6 on");
+        assert!(recent.get(5).is_none());
+        assert_eq!(recent.get(9).and_then(|record| record.payload), Some(9));
+        recent.push(&head(21), None, 1_000_000);
+        assert!(!recent.has_from(21), "too large to keep");
+        assert_eq!((recent.start(), recent.end()), (22, 22));
+    }
+
+    #[test]
+    fn what_nobody_needs_goes() {
+        let tail = Tail::new(1, 7, 1 << 20);
+        tail.add((1..=9).map(|seq| (head(seq), Fresh { payload: seq, bytes: 10 })).collect());
+        tail.drop_below(4);
+        let newest = tail.read();
+        assert_eq!((newest.recent.start(), newest.recent.end(), newest.journalled), (4, 10, 16));
+        assert_eq!(newest.recent.from(0).count(), 6);
+    }
+}
