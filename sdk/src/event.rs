@@ -57,6 +57,30 @@ pub enum CallType {
     Alias,
 }
 
+impl CallType {
+    /// Every type.
+    pub const ALL: &'static [CallType] = &[
+        CallType::Identify,
+        CallType::Track,
+        CallType::Page,
+        CallType::Screen,
+        CallType::Group,
+        CallType::Alias,
+    ];
+
+    /// Its name in the tracking API, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallType::Identify => "identify",
+            CallType::Track => "track",
+            CallType::Page => "page",
+            CallType::Screen => "screen",
+            CallType::Group => "group",
+            CallType::Alias => "alias",
+        }
+    }
+}
+
 /// A text of the event: a span of the call's text, or of `made` where it starts behind that text's end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span {

@@ -174,6 +174,26 @@ impl<'a> Json<'a> {
         self.elements().nth(position)
     }
 
+    /// The keys and values of an object, keys undecoded; none for anything else.
+    pub(crate) fn pairs(self) -> Pairs<'a> {
+        Pairs(self.children(Kind::Object))
+    }
+
+    /// Where it stands in its document's text: its first byte and the one behind its last.
+    pub(crate) fn bounds(self) -> (u32, u32) {
+        let node = self.node();
+        (node.start, node.end)
+    }
+
+    /// A string's text if it holds no escape, so that it can be read in place.
+    pub(crate) fn plain_text(self) -> Option<&'a str> {
+        let node = self.node();
+        if node.kind != Kind::Text || node.escaped {
+            return None;
+        }
+        self.doc.text.get(node.start as usize + 1..(node.end as usize).saturating_sub(1))
+    }
+
     fn children(self, of: Kind) -> Children<'a> {
         let node = self.node();
         let (at, end) = if node.kind == of { (self.at + 1, node.next) } else { (0, 0) };
@@ -216,6 +236,17 @@ impl<'a> Iterator for Members<'a> {
         let key = self.0.next()?;
         let value = self.0.next()?;
         Some((key.text().unwrap_or_default(), value))
+    }
+}
+
+/// See [`Json::pairs`].
+pub(crate) struct Pairs<'a>(Children<'a>);
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (Json<'a>, Json<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.0.next()?, self.0.next()?))
     }
 }
 

@@ -6,11 +6,13 @@
 //!
 //! [`Destination`]: destination::Destination
 
+pub mod dates;
 pub mod destination;
 pub mod event;
 pub mod json;
 pub mod manifest;
 pub mod memory;
 pub mod names;
+pub mod normalise;
 pub mod problem;
 pub mod reserved;

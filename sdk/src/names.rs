@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::json::Json;
+
 /// The number of a path in a [`Names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameId(pub(crate) u16);
@@ -21,6 +23,43 @@ pub enum Root {
 pub struct Names {
     paths: Vec<(Root, Vec<String>)>,
     ids: HashMap<(Root, Vec<String>), NameId>,
+    custom: Branch,
+    context: Branch,
+}
+
+/// The paths once more, as a tree over their parts: what an event is searched by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Branch {
+    id: Option<NameId>,
+    children: HashMap<Box<str>, Branch>,
+}
+
+impl Branch {
+    /// The paths that go on with this part.
+    pub(crate) fn child(&self, part: &str) -> Option<&Branch> {
+        if self.children.is_empty() { None } else { self.children.get(part) }
+    }
+
+    /// Notes the positions of a value and of whatever inside it has a number; an element of a list goes by its
+    /// position, counted from 0.
+    pub(crate) fn note(&self, value: Json<'_>, named: &mut [u32]) {
+        if let Some(slot) = self.id.and_then(|id| named.get_mut(id.0 as usize)) {
+            *slot = value.position() + 1;
+        }
+        if self.children.is_empty() {
+            return;
+        }
+        for (key, member) in value.members() {
+            if let Some(branch) = self.children.get(&*key) {
+                branch.note(member, named);
+            }
+        }
+        for (at, element) in value.elements().enumerate() {
+            if let Some(branch) = self.children.get(&*at.to_string()) {
+                branch.note(element, named);
+            }
+        }
+    }
 }
 
 impl Names {
@@ -31,6 +70,14 @@ impl Names {
             return Some(*id);
         }
         let id = NameId(u16::try_from(self.paths.len()).ok().filter(|id| *id < u16::MAX)?);
+        let mut branch = match root {
+            Root::Custom => &mut self.custom,
+            Root::Context => &mut self.context,
+        };
+        for part in path {
+            branch = branch.children.entry(part.as_str().into()).or_default();
+        }
+        branch.id = Some(id);
         self.paths.push(key.clone());
         self.ids.insert(key, id);
         Some(id)
@@ -39,6 +86,14 @@ impl Names {
     /// Every path with its number.
     pub fn iter(&self) -> impl Iterator<Item = (NameId, Root, &[String])> {
         self.paths.iter().enumerate().map(|(id, (root, path))| (NameId(id as u16), *root, path.as_slice()))
+    }
+
+    /// Where a search in one of a call's objects begins.
+    pub(crate) fn branch(&self, root: Root) -> &Branch {
+        match root {
+            Root::Custom => &self.custom,
+            Root::Context => &self.context,
+        }
     }
 
     /// How many there are.
