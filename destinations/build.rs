@@ -1,3 +1,27 @@
 //! Lists every folder beside this file that holds a `manifest.toml`, so that adding a vendor edits no other file.
 
-fn main() {}
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=.");
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let mut names: Vec<String> = fs::read_dir(&here)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| here.join(name).join("manifest.toml").is_file())
+        .collect();
+    names.sort_unstable();
+    let mut code = String::from("static BUILTIN: &[Adapter] = &[\n");
+    for name in names {
+        let file = format!("/{name}/manifest.toml");
+        writeln!(
+            code,
+            "    Adapter {{ name: {name:?}, manifest: include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {file:?})) }},"
+        )
+        .map_err(io::Error::other)?;
+    }
+    code.push_str("];\n");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    fs::write(Path::new(&out).join("builtin.rs"), code)
+}

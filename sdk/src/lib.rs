@@ -16,3 +16,5 @@ pub mod names;
 pub mod normalise;
 pub mod problem;
 pub mod reserved;
+#[cfg(feature = "testkit")]
+pub mod testkit;

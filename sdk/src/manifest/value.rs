@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::dates;
 use crate::event::{Date, Field};
 use crate::json::{Json, Kind, push_text};
 use crate::manifest::functions::time;
@@ -63,8 +64,19 @@ pub struct Dates<'d> {
 
 impl Dates<'_> {
     /// RFC 3339 in UTC, days as days, texts left alone.
-    pub const ISO: Dates<'static> =
-        Dates { write: &|date, out| push_text(out, &time::iso_text(date).unwrap_or_default()), guess: false };
+    pub const ISO: Dates<'static> = Dates { write: &write_iso, guess: false };
+}
+
+fn iso(date: Date) -> String {
+    let mut out = String::new();
+    dates::push_iso(&mut out, date);
+    out
+}
+
+fn write_iso(date: Date, out: &mut String) {
+    out.push('"');
+    dates::push_iso(out, date);
+    out.push('"');
 }
 
 impl<'a> Value<'a> {
@@ -131,7 +143,7 @@ impl<'a> Value<'a> {
         match self {
             Value::Text(text) | Value::Number(text) => Some(Cow::Borrowed(text)),
             Value::Bool(bool) => Some(Cow::Borrowed(if *bool { "true" } else { "false" })),
-            Value::Date(date) => time::iso_text(*date).map(Cow::Owned),
+            Value::Date(date) => Some(Cow::Owned(iso(*date))),
             _ => None,
         }
     }
@@ -141,7 +153,7 @@ impl<'a> Value<'a> {
         match self {
             Value::Text(text) | Value::Number(text) => Some(text),
             Value::Bool(bool) => Some(Cow::Borrowed(if bool { "true" } else { "false" })),
-            Value::Date(date) => time::iso_text(date).map(Cow::Owned),
+            Value::Date(date) => Some(Cow::Owned(iso(date))),
             _ => None,
         }
     }

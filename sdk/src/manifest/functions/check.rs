@@ -1,13 +1,16 @@
 //! What a literal argument must look like, so that a mistake is found when a manifest is loaded.
 
-use super::{Function, Parameter, time};
+use super::{Function, Parameter};
+use crate::dates;
 
 /// What is wrong with a literal argument of a function at a position, or `None`.
 pub fn check_literal(function: &Function, position: usize, literal: &str) -> Option<&'static str> {
     let last = function.args.len().saturating_sub(1);
     let parameter = function.args.get(position.min(last))?;
     match (function.name, position) {
-        ("format", _) if !time::is_format(literal) => Some("no date format: use fields such as %Y-%m-%d"),
+        ("format", _) if dates::Format::new(literal).is_err() => {
+            Some("no date format: use fields such as %Y-%m-%d")
+        }
         ("keep" | "replace", 0) if matches!(literal, "" | "^") => {
             Some("an empty class: name characters as in a bracket")
         }
