@@ -16,7 +16,6 @@ use super::request;
 use super::rest::FieldBuffer;
 use super::run::Run;
 use super::tree::Node;
-use super::value::Value;
 use crate::destination::{Clock, Context, Destination, Item, Limits, Part, Request, Skip, Verdict};
 use crate::event::{Date, Event};
 use crate::json::{Doc, Json};

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::expression::Member;
-use super::functions::{self, Arg, time};
+use super::functions::{self, Arg};
 use super::plan::Program;
 use super::rest::{FieldBuffer, Null};
 use super::schema::Kind;
@@ -382,7 +382,7 @@ impl<'a> Scope<'a> {
             }
         }
         out.truncate(mark);
-        push_text(out, &time::iso_text(date).unwrap_or_default());
+        push_text(out, &Value::Date(date).as_text().unwrap_or_default());
     }
 
     fn write_source(&self, source: &Source, out: &mut String) -> Result<Wrote, Gone> {

@@ -372,13 +372,14 @@ impl Entry {
     fn write<'a>(&'a self, scope: &Scope<'a>, key: &str, value: &Value<'a>, buffers: &mut [FieldBuffer]) {
         let Some(buffer) = buffers.get_mut(self.field) else { return };
         let at_hand = Value::text(key);
-        let scope = Scope {
-            key: Some(&at_hand),
-            value: Some(value),
-            dates: self.dates.as_ref(),
-            guess_dates: self.guess_dates,
-            ..*scope
+        let scope = Scope { key: Some(&at_hand), value: Some(value), dates: self.dates.as_ref(), guess_dates: self.guess_dates, ..*scope };
+        // Functions of `value` get a date as the policy writes it.
+        let date = match (value, &self.value, &self.dates) {
+            (Value::Date(_), Some(_), Some(dates)) => scope.eval(dates).ok(),
+            _ => None,
         };
+        let value = date.as_ref().unwrap_or(value);
+        let scope = Scope { value: Some(value), ..scope };
         let name = match &self.key {
             None => Cow::Borrowed(key),
             Some(node) => match scope.text(node) {
