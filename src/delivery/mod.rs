@@ -215,4 +215,4 @@ async fn ended(name: &str, task: JoinHandle<()>) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
