@@ -5,5 +5,6 @@
 pub mod clock;
 pub mod delivery;
 pub mod queue;
+pub mod routing;
 pub mod sandbox;
 pub mod transport;

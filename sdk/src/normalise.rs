@@ -7,7 +7,6 @@ pub mod envelope;
 mod traits;
 mod values;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::dates;
@@ -336,7 +335,7 @@ impl<'a> Draft<'a> {
     fn number(&mut self, json: Json<'_>) -> Span {
         let raw = json.raw();
         match values::whole(raw) {
-            Some(Cow::Owned(digits)) => self.make(&digits),
+            Some(digits) if *digits != *raw => self.make(&digits),
             _ => {
                 let (start, end) = json.bounds();
                 Span { start, end }
