@@ -15,8 +15,9 @@ use fanout_sdk::names::Names;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Route, Services, Status};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Status};
 use crate::queue::{AppendError, Appended, Claimed, Code, Entry, Id, LaneCounts, Queue, Settled};
+use crate::routing::Target;
 
 pub const START_MS: i64 = 1_000_000;
 
@@ -58,9 +59,13 @@ impl FakeQueue {
     }
 
     pub fn add_call(&self, order_key: u64, text: &str) {
+        self.add_from(7, order_key, text);
+    }
+
+    pub fn add_from(&self, source: u16, order_key: u64, text: &str) {
         let payload = Arc::new(Event::parse(text.into(), START_MS, &Names::default()).unwrap());
         self.deliveries.lock().unwrap().push(Delivery {
-            source: 7,
+            source,
             order_key,
             attempt: 1,
             first_ms: None,
@@ -147,8 +152,8 @@ impl Queue<Arc<Event>> for FakeQueue {
         7
     }
 
-    fn source_name(&self, _: u16) -> Option<String> {
-        None
+    fn source_name(&self, id: u16) -> Option<String> {
+        (id == 7).then(|| "web".to_owned())
     }
 
     fn hash(&self, _: &[&str]) -> u64 {
@@ -272,7 +277,8 @@ impl Destination for Vendor {
             return Err(Skip { reason: "no_identity", detail: String::new() });
         };
         assert_ne!(user, "bomb");
-        let bytes = vec![b'x'; options.and_then(|size| size.number()?.parse().ok()).unwrap_or(10)];
+        let bytes =
+            vec![b'x'; options.and_then(|options| options.get("size")?.number()?.parse().ok()).unwrap_or(10)];
         Ok(Item {
             event: event.clone(),
             options: None,
@@ -403,14 +409,7 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         name: "vendor".into(),
         destination: vendor.clone(),
         transport: Arc::new(NoTransport),
-        route: Arc::new(|event, source| {
-            assert_eq!(source, 7);
-            let flag = event.integrations();
-            match flag.map(|flag| flag.raw()) {
-                Some("false") => Route::Skip { reason: "integrations" },
-                _ => Route::Take { options: flag.map(|flag| flag.position()) },
-            }
-        }),
+        target: Target::new("vendor", "Vendor", &[], false, Some(vec!["web".to_owned()])),
         every_call: false,
         policy: Policy::default(),
         paused: false,

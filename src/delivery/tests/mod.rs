@@ -60,7 +60,9 @@ async fn without_batches_nothing_lingers() {
 async fn bytes_fill_a_batch_too_and_options_reach_the_adapter() {
     let mut bench = bench(10, |_| DELIVERED);
     for (key, size) in [(1, 60), (2, 60)] {
-        let text = format!(r#"{{"type":"identify","userId":"{key}","messageId":"m","integrations":{size}}}"#);
+        let text = format!(
+            r#"{{"type":"identify","userId":"{key}","messageId":"m","integrations":{{"vendor":{{"size":{size}}}}}}}"#
+        );
         bench.queue.add_call(key, &text);
     }
     bench.go().await;
@@ -192,21 +194,28 @@ async fn one_event_that_is_refused_alone_does_not_stop_the_others() {
 async fn what_is_not_for_the_vendor_is_skipped_with_its_reason() {
     let mut bench = bench(1, |_| DELIVERED);
     let calls = [
-        r#"{"type":"identify","userId":"a","messageId":"m","integrations":false}"#,
+        r#"{"type":"identify","userId":"a","messageId":"m","integrations":{"All":"false"}}"#,
         r#"{"type":"track","userId":"a","messageId":"m","event":"e"}"#,
         r#"{"type":"identify","anonymousId":"a","messageId":"m"}"#,
         r#"{"type":"identify","userId":"bomb","messageId":"m"}"#,
         r#"{"type":"identify","userId":"odd","messageId":"m"}"#,
     ];
     calls.iter().zip(0..).for_each(|(call, key)| bench.queue.add_call(key, call));
+    bench.queue.add_from(8, 8, r#"{"type":"identify","userId":"a","messageId":"m"}"#);
     bench.go().await;
     bench.queue.drained().await;
     let ends: Vec<_> = bench.queue.ends().into_iter().map(|(end, _)| end).collect();
-    assert_eq!(
-        ends,
-        ["skipped integrations", "skipped call_type", "skipped no_identity", "dead adapter", "Delivered"]
-    );
-    assert_eq!((bench.counts.of("skipped", "integrations"), *bench.counts.warned.lock().unwrap()), (1, 1));
+    let expected = [
+        "skipped integrations",
+        "skipped call_type",
+        "skipped no_identity",
+        "dead adapter",
+        "Delivered",
+        "skipped source",
+    ];
+    assert_eq!(ends, expected);
+    // Odd were one event and one flag.
+    assert_eq!((bench.counts.of("skipped", "integrations"), *bench.counts.warned.lock().unwrap()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
