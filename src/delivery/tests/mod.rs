@@ -358,6 +358,24 @@ async fn a_lane_started_again_waits_for_what_the_old_one_has_under_way() {
     assert_eq!((bench.vendor.times(), bench.lanes.status().len()), (vec![0, 300], 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn shutting_down_shortens_a_stop_under_way_and_status_is_there_all_along() {
+    let mut bench = bench(1, |_| Play::Hang);
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(100).await;
+    let (start, second) = (bench.start, Duration::from_secs(1));
+    let stopping = bench.lanes.stop("vendor", start + 3600 * second);
+    let meanwhile = async {
+        bench.until(500).await;
+        assert_eq!(bench.status().requests, 1);
+        assert!(bench.lanes.pause("vendor", false), "it is still there, and goes on stopping");
+        bench.lanes.shutdown(start + second).await;
+    };
+    tokio::join!(stopping, meanwhile);
+    assert_eq!((start.elapsed(), bench.queue.claimed()), (second, 0));
+}
+
 /// Outcomes drawn at random, until all have ended.
 async fn random_run(users: Vec<u8>, outcomes: Vec<u8>, items: usize) -> Bench {
     let mut drawn = outcomes.into_iter();
