@@ -112,3 +112,101 @@ impl Waiting {
 fn size(item: &Item) -> usize {
     item.parts.iter().map(|part| part.bytes.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fanout_sdk::destination::Part;
+    use fanout_sdk::event::Event;
+    use fanout_sdk::names::Names;
+
+    use super::*;
+    use crate::queue::Id;
+
+    fn waiting(sizes: &[usize], start: Instant) -> Waiting {
+        let event =
+            Event::parse(r#"{"type":"identify","userId":"a","messageId":"m"}"#.into(), 0, &Names::default());
+        let event = Arc::new(event.unwrap());
+        let mut waiting = Waiting::default();
+        for (number, size) in sizes.iter().enumerate() {
+            let part = Part { request: 0, group: 0, bytes: vec![b'x'; *size].into() };
+            let item = Item {
+                event: event.clone(),
+                options: None,
+                identity: number.to_string().into(),
+                group: 0,
+                digest: 0,
+                parts: vec![part],
+                warnings: Vec::new(),
+            };
+            let number = number as u64;
+            let ticket = Ticket { id: Id(number), order_key: number, attempt: 1, first_attempt_at_ms: 0 };
+            waiting.push(item, ticket, start + Duration::from_millis(number));
+        }
+        waiting
+    }
+
+    fn limits(items: usize, bytes: usize) -> Limits {
+        Limits { items, bytes, linger: Duration::ZERO, concurrency: None, rates: Vec::new() }
+    }
+
+    fn ids(tickets: &[Ticket]) -> Vec<u64> {
+        tickets.iter().map(|ticket| ticket.id.0).collect()
+    }
+
+    #[test]
+    fn a_request_is_due_when_it_is_full_or_its_oldest_item_has_lingered() {
+        let start = Instant::now();
+        let linger = Duration::from_millis(10);
+        let at = |millis| start + Duration::from_millis(millis);
+        let cases = [
+            (vec![], limits(9, 99), 50, Due::Never),
+            (vec![1, 1], limits(9, 99), 5, Due::At(at(10))),
+            (vec![1, 1], limits(9, 99), 10, Due::Now),
+            (vec![1, 1], limits(2, 99), 0, Due::Now),
+            (vec![50, 49], limits(9, 99), 0, Due::Now),
+        ];
+        for (sizes, limits, now, expected) in cases {
+            assert_eq!(waiting(&sizes, start).due(at(now), &limits, linger), expected, "{sizes:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn whatever_an_adapter_chooses_the_first_goes_and_nothing_goes_twice() {
+        let cases: [(&[usize], &[u64], &[u64]); 5] = [
+            (&[0, 1, 2], &[0, 1, 2], &[3]),
+            (&[], &[0], &[1, 2, 3]),
+            (&[3, 1, 1, 99], &[0, 1, 3], &[2]),
+            (&[usize::MAX], &[0], &[1, 2, 3]),
+            (&[2], &[0, 2], &[1, 3]),
+        ];
+        for (chosen, taken, left) in cases {
+            let mut waiting = waiting(&[1, 2, 4, 8], Instant::now());
+            let (items, tickets) = waiting.take(chosen.to_vec());
+            assert_eq!((ids(&tickets), items.len()), (taken.to_vec(), taken.len()), "{chosen:?}");
+            assert_eq!(ids(&waiting.clear()), left, "{chosen:?}");
+        }
+        assert!(Waiting::default().take(vec![0]).0.is_empty());
+    }
+
+    #[test]
+    fn one_by_itself_is_the_preferred_one_or_the_first() {
+        let mut waiting = waiting(&[1, 1, 1], Instant::now());
+        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 == 2).1), [2]);
+        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 == 2).1), [0]);
+    }
+
+    #[test]
+    fn room_ends_with_two_batches_of_items_or_bytes() {
+        let now = Instant::now();
+        for (sizes, expected) in
+            [(vec![], 6), (vec![10, 10], 4), (vec![99, 98], 4), (vec![99, 99], 0), (vec![1; 6], 0)]
+        {
+            assert_eq!(waiting(&sizes, now).room(6, &limits(3, 99)), expected, "{sizes:?}");
+        }
+        let mut waiting = waiting(&[99, 99], now);
+        waiting.take(vec![0]);
+        assert_eq!(waiting.room(6, &limits(3, 99)), 5, "what was taken makes room");
+    }
+}

@@ -1,27 +1,25 @@
 //! The loop of one lane: claim → route → render → wait for a batch → send → settle.
 //!
-//! The loop only moves things: what may be sent is the gate's answer, when a request is due the batch's, and what an
-//! outcome means is decided in `outcome`. There is a task for each request, none for an event; nothing is claimed
+//! The loop only moves things: what may be sent is the gate's answer, when a request is due the batch's, what an
+//! outcome means is decided in `outcome`, and the steps themselves are in `work`. There is a task for each request, none for an event; nothing is claimed
 //! that there is no room for.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Outcome, RateUnit, Verdict};
-use fanout_sdk::event::{CallType, Event};
-use fanout_sdk::memory::Memory;
+use fanout_sdk::destination::{Item, Limits, Outcome, Verdict};
+use fanout_sdk::event::Event;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::batch::{Due, Waiting};
 use super::gate::{Cause, Change, Gate, Permit};
-use super::limiter::{Limited, Limiter};
-use super::outcome::{self, Label, Moment, Ticket};
-use super::{Command, LaneSpec, LastError, Route, Services, Status};
-use crate::queue::{Claimed, Code, Dead, Id, Settled};
+use super::outcome::{self, Moment, Ticket};
+use super::work::{NotSent, Sent, Settlement, Work};
+use super::{Command, LaneSpec, LastError, Services, Status};
+use crate::queue::Claimed;
 
 /// The most events taken from the queue at one time, so that a lane with a backlog lets others have their turn.
 const BLOCK: usize = 1024;
@@ -31,26 +29,16 @@ const MOST_WAITING: usize = 8192;
 const PROBE_CHOICE: usize = 16;
 /// The most users remembered whose events the vendor refused the credentials for.
 const MOST_SUSPECTS: usize = 1024;
-/// The most entries that a destination remembers between events.
-const MEMORY_ENTRIES: usize = 10_000;
-
-/// What a request's task needs; shared by all of a lane's requests.
-struct Shared {
-    spec: LaneSpec,
-    services: Services,
-    memory: Memory,
-    limiter: Limiter,
-}
 
 struct InFlight {
     tickets: Vec<Ticket>,
     probe: bool,
 }
 
-type Sent = (Vec<Verdict>, Duration);
-
 pub(super) struct Lane {
-    shared: Arc<Shared>,
+    work: Arc<Work>,
+    /// Names of sources by their numbers: the queue's own are fixed for ever.
+    sources: HashMap<u16, String>,
     commands: watch::Receiver<Command>,
     status: Arc<Mutex<Status>>,
     concurrency: usize,
@@ -80,9 +68,9 @@ impl Lane {
         let concurrency = wanted.min(limits.concurrency.unwrap_or(usize::MAX)).max(1);
         let capacity = limits.items.saturating_mul(2).max(4 * concurrency.min(BLOCK)).min(MOST_WAITING);
         let linger = spec.policy.linger.unwrap_or(limits.linger);
-        let limiter = Limiter::new(&limits.rates, Instant::now());
         Lane {
-            shared: Arc::new(Shared { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }),
+            work: Arc::new(Work::new(spec, services)),
+            sources: HashMap::new(),
             commands,
             status,
             concurrency,
@@ -100,7 +88,7 @@ impl Lane {
 
     /// Works until told to stop.
     pub(super) async fn run(mut self) {
-        let shared = self.shared.clone();
+        let work = self.work.clone();
         loop {
             let command = *self.commands.borrow_and_update();
             match command {
@@ -120,7 +108,7 @@ impl Lane {
                     }
                 }
                 Some(joined) = self.sends.join_next_with_id() => self.finish(joined),
-                claimed = shared.services.queue.claim(&shared.spec.name, room), if room > 0 => {
+                claimed = work.services.queue.claim(&work.spec.name, room), if room > 0 => {
                     self.take_in(claimed);
                     tokio::task::yield_now().await; // A backlog of events to skip must not keep other lanes waiting.
                 }
@@ -154,8 +142,8 @@ impl Lane {
         }
     }
 
-    fn limits(&self) -> &fanout_sdk::destination::Limits {
-        self.shared.spec.destination.limits()
+    fn limits(&self) -> &Limits {
+        self.work.spec.destination.limits()
     }
 
     /// Routes and renders a block of events; what is not to be sent is settled at once.
@@ -173,12 +161,15 @@ impl Lane {
                 attempt: delivery.attempt,
                 first_attempt_at_ms: delivery.first_attempt_at_ms,
             };
-            match self.shared.prepare(&delivery) {
+            let source = self.sources.entry(delivery.source).or_insert_with_key(|source| {
+                self.work.services.queue.source_name(*source).unwrap_or_default()
+            });
+            match self.work.prepare(&delivery, source) {
                 Ok(item) => self.waiting.push(item, ticket, now),
                 Err(NotSent { settled: how, label }) => settled.add(ticket.id, how, label),
             }
         }
-        settled.report(&self.shared);
+        settled.report(&self.work);
     }
 
     fn send_what_is_due(&mut self) {
@@ -194,7 +185,7 @@ impl Lane {
                     self.send(items, tickets, true);
                 }
                 Permit::Free if self.waiting.due(now, self.limits(), self.linger) == Due::Now => {
-                    let positions = self.shared.spec.destination.pack(self.waiting.items());
+                    let positions = self.work.pack(self.waiting.items());
                     let (items, tickets) = self.waiting.take(positions);
                     self.send(items, tickets, false);
                 }
@@ -204,7 +195,7 @@ impl Lane {
     }
 
     fn send(&mut self, items: Vec<Item>, tickets: Vec<Ticket>, probe: bool) {
-        let task = self.sends.spawn(self.shared.clone().send(items));
+        let task = self.sends.spawn(self.work.clone().send(items));
         self.in_flight.insert(task.id(), InFlight { tickets, probe });
     }
 
@@ -212,7 +203,7 @@ impl Lane {
     fn finish(&mut self, joined: Result<(tokio::task::Id, Sent), JoinError>) {
         match joined {
             Ok((id, (verdicts, took))) => {
-                self.shared.services.observer.attempted(&self.shared.spec.name, took);
+                self.work.services.observer.attempted(&self.work.spec.name, took);
                 if let Some(in_flight) = self.in_flight.remove(&id) {
                     self.conclude(in_flight, verdicts);
                 }
@@ -220,7 +211,7 @@ impl Lane {
             Err(error) => {
                 let Some(in_flight) = self.in_flight.remove(&error.id()) else { return };
                 if error.is_panic() {
-                    tracing::error!(destination = %self.shared.spec.name, "the adapter failed by a fault of its own");
+                    tracing::error!(destination = %self.work.spec.name, "the adapter failed by a fault of its own");
                 }
                 self.conclude(in_flight, Vec::new());
             }
@@ -231,9 +222,9 @@ impl Lane {
     fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>) {
         let missing = || outcome::no_verdict("the adapter did not say how it ended");
         verdicts.resize_with(in_flight.tickets.len(), missing);
-        let random = self.shared.services.random;
-        let now_ms = self.shared.services.clock.now_ms();
-        let retry_for = self.shared.spec.policy.retry_for;
+        let random = self.work.services.random;
+        let now_ms = self.work.services.clock.now_ms();
+        let retry_for = self.work.spec.policy.retry_for;
         let mut signs = outcome::signs(&verdicts);
         signs.unauthorised &= in_flight.probe || self.anyone_new_refused(&in_flight.tickets, &verdicts);
         let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
@@ -247,7 +238,7 @@ impl Lane {
             let (how, label) = outcome::settle(verdict, ticket, moment, blame_events);
             settled.add(ticket.id, how, label);
         }
-        settled.report(&self.shared);
+        settled.report(&self.work);
 
         let now = Instant::now().into_std();
         match self.gate.observe(signs, in_flight.probe, now, random()) {
@@ -293,7 +284,7 @@ impl Lane {
         for ticket in self.waiting.clear() {
             settled.release(ticket.id);
         }
-        settled.report(&self.shared);
+        settled.report(&self.work);
     }
 
     /// Lets requests under way end until the deadline; what is not known then goes back to the queue.
@@ -317,7 +308,7 @@ impl Lane {
         for ticket in self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets) {
             settled.release(ticket.id);
         }
-        settled.report(&self.shared);
+        settled.report(&self.work);
         self.publish(false);
     }
 
@@ -326,7 +317,7 @@ impl Lane {
         let closed = self.gate.closed(now);
         let until_ms = closed.map(|(_, until)| {
             let wait = until.saturating_duration_since(now).as_millis();
-            self.shared.services.clock.now_ms().saturating_add(i64::try_from(wait).unwrap_or(i64::MAX))
+            self.work.services.clock.now_ms().saturating_add(i64::try_from(wait).unwrap_or(i64::MAX))
         });
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let cause = closed.map(|(cause, _)| cause);
@@ -344,7 +335,7 @@ impl Lane {
     }
 
     fn log(&self, before: Option<Cause>, now: Option<Cause>) {
-        let destination = &*self.shared.spec.name;
+        let destination = &*self.work.spec.name;
         match now {
             Some(Cause::Unauthorised) => tracing::error!(
                 destination,
@@ -370,97 +361,4 @@ fn what_went_wrong(verdict: &Verdict) -> String {
         return verdict.reason.clone();
     }
     verdict.answer.chars().take_while(char::is_ascii_digit).collect()
-}
-
-struct NotSent {
-    settled: Settled,
-    label: Label,
-}
-
-impl NotSent {
-    fn skipped(reason: &'static str) -> NotSent {
-        NotSent {
-            settled: Settled::Done(Code::Skipped(reason.to_owned())),
-            label: Label { outcome: "skipped", reason },
-        }
-    }
-
-    /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
-    fn broken(attempts: u32) -> NotSent {
-        let reason = "the adapter failed while it rendered this event".to_owned();
-        let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
-        NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
-    }
-}
-
-impl Shared {
-    /// Decides whether the event is sent, and renders it.
-    fn prepare(&self, delivery: &Claimed<Arc<Event>>) -> Result<Item, NotSent> {
-        let event = &delivery.payload;
-        if !self.spec.every_call && event.call_type() != CallType::Identify {
-            return Err(NotSent::skipped("call_type"));
-        }
-        let options = match (self.spec.route)(event, delivery.source) {
-            Route::Take { options } => options.and_then(|position| event.at(position)),
-            Route::Skip { reason } => return Err(NotSent::skipped(reason)),
-        };
-        let rendered =
-            std::panic::catch_unwind(AssertUnwindSafe(|| self.spec.destination.render(event, options)));
-        match rendered {
-            Ok(Ok(item)) => {
-                if !item.warnings.is_empty() {
-                    self.services.observer.warned(&self.spec.name, &item.warnings);
-                }
-                Ok(item)
-            }
-            Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
-            Err(_) => Err(NotSent::broken(delivery.attempt)),
-        }
-    }
-
-    async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
-        self.limiter.wait_for(RateUnit::Items, items.len()).await;
-        let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
-        let context = Context {
-            transport: &transport,
-            clock: &*self.services.clock,
-            memory: &self.memory,
-            destination: &self.spec.name,
-        };
-        let verdicts = self.spec.destination.send(&context, &items).await;
-        (verdicts, start.elapsed())
-    }
-}
-
-/// Deliveries to be settled in one go, and how they are counted.
-#[derive(Default)]
-struct Settlement {
-    settled: Vec<(Id, Settled)>,
-    counts: Vec<(Label, u64)>,
-}
-
-impl Settlement {
-    fn add(&mut self, id: Id, settled: Settled, label: Label) {
-        self.settled.push((id, settled));
-        match self.counts.iter_mut().find(|(counted, _)| *counted == label) {
-            Some((_, count)) => *count += 1,
-            None => self.counts.push((label, 1)),
-        }
-    }
-
-    /// Given back without an attempt: not counted.
-    fn release(&mut self, id: Id) {
-        self.settled.push((id, Settled::Release));
-    }
-
-    fn report(self, shared: &Shared) {
-        if self.settled.is_empty() {
-            return;
-        }
-        shared.services.queue.settle(&shared.spec.name, self.settled);
-        for (label, count) in self.counts {
-            shared.services.observer.ended(&shared.spec.name, label, count);
-        }
-    }
 }

@@ -9,9 +9,10 @@ mod gate;
 mod lane;
 mod limiter;
 mod outcome;
+mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fanout_sdk::destination::{Clock, Destination, Transport};
@@ -24,24 +25,7 @@ pub use gate::Cause;
 pub use outcome::Label;
 
 use crate::queue::Queue;
-
-/// Whether a destination gets an event at all, by what the call and the configuration say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// It does.
-    Take {
-        /// Where in the event its options stand; see [`Event::at`].
-        options: Option<u32>,
-    },
-    /// It does not.
-    Skip {
-        /// A short code that is counted, such as `integrations`.
-        reason: &'static str,
-    },
-}
-
-/// Decides by an event and the number of its source. Pure and quick: it is asked once for every event.
-pub type Router = Arc<dyn Fn(&Event, u16) -> Route + Send + Sync>;
+use crate::routing::Target;
 
 /// How a destination is delivered to, where its adapter does not say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +55,7 @@ pub struct LaneSpec {
     /// Where its requests go.
     pub transport: Arc<dyn Transport>,
     /// Which events it gets.
-    pub route: Router,
+    pub target: Target,
     /// Whether it takes calls of every type; else identify alone.
     pub every_call: bool,
     /// How it is delivered to.
@@ -99,7 +83,7 @@ pub trait Observer: Send + Sync {
     fn ended(&self, destination: &str, label: Label, count: u64);
     /// One request, or chain of requests, took this long, by the clock and with the waits for published rates.
     fn attempted(&self, destination: &str, took: Duration);
-    /// What was odd when an event was rendered.
+    /// What was odd about an event's flags, or when it was rendered.
     fn warned(&self, destination: &str, warnings: &[Warning]);
 }
 
@@ -141,78 +125,100 @@ enum Command {
 struct Running {
     command: watch::Sender<Command>,
     status: Arc<Mutex<Status>>,
-    task: JoinHandle<()>,
+    /// Taken by whoever waits for its end.
+    task: Option<JoinHandle<()>>,
 }
 
-/// All lanes of a process.
+/// All lanes of a process. Shared as it is: starting and stopping wait for each other, the rest waits for nothing.
 pub struct Lanes {
     services: Services,
-    running: BTreeMap<Arc<str>, Running>,
+    running: Mutex<BTreeMap<Arc<str>, Running>>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Lanes {
     /// No lanes yet.
     pub fn new(services: Services) -> Lanes {
-        Lanes { services, running: BTreeMap::new() }
+        Lanes { services, running: Mutex::default(), changing: tokio::sync::Mutex::default() }
     }
 
     /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
     /// user's events overtake each other.
-    pub async fn start(&mut self, spec: LaneSpec, deadline: Instant) {
-        let name = spec.name.clone();
-        self.stop(&name, deadline).await;
+    pub async fn start(&self, spec: LaneSpec, deadline: Instant) {
+        let _changing = self.changing.lock().await;
+        self.end(Some(&spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
-        let status = Arc::<Mutex<Status>>::default();
+        let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
         let lane = lane::Lane::new(spec, self.services.clone(), commands, status.clone());
-        self.running.insert(name, Running { command, status, task: tokio::spawn(lane.run()) });
+        let task = Some(tokio::spawn(lane.run()));
+        self.running().insert(name, Running { command, status, task });
     }
 
     /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
-    pub async fn stop(&mut self, name: &str, deadline: Instant) {
-        let Some(lane) = self.running.remove(name) else { return };
-        lane.command.send_replace(Command::Stop { deadline });
-        ended(name, lane.task).await;
+    pub async fn stop(&self, name: &str, deadline: Instant) {
+        let _changing = self.changing.lock().await;
+        self.end(Some(name), deadline).await;
+    }
+
+    /// Stops all lanes at once. Requests under way have until the deadline, also those of a lane that is being stopped
+    /// already; the events of those that do not end in time will be sent again.
+    pub async fn shutdown(&self, deadline: Instant) {
+        self.command(None, Command::Stop { deadline });
+        let _changing = self.changing.lock().await;
+        self.end(None, deadline).await;
     }
 
     /// Pauses a lane or lets it go on; `false` when there is none of that name.
     pub fn pause(&self, name: &str, paused: bool) -> bool {
-        let Some(lane) = self.running.get(name) else { return false };
-        lane.command.send_replace(if paused { Command::Pause } else { Command::Run });
-        true
+        self.command(Some(name), if paused { Command::Pause } else { Command::Run })
     }
 
     /// What every lane is doing, by name.
     pub fn status(&self) -> Vec<(Arc<str>, Status)> {
-        self.running
-            .iter()
-            .map(|(name, lane)| {
-                let status = lane.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                (name.clone(), status)
-            })
-            .collect()
+        let status = |lane: &Running| lane.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.running().iter().map(|(name, lane)| (name.clone(), status(lane))).collect()
     }
 
-    /// Stops all lanes at once. Requests under way have until the deadline; the events of those that do not end in
-    /// time will be sent again.
-    pub async fn shutdown(&mut self, deadline: Instant) {
-        let running = std::mem::take(&mut self.running);
-        for lane in running.values() {
-            lane.command.send_replace(Command::Stop { deadline });
-        }
-        for (name, lane) in running {
-            ended(&name, lane.task).await;
-        }
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-async fn ended(name: &str, task: JoinHandle<()>) {
-    if task.await.is_err() {
-        tracing::error!(
-            destination = name,
-            "a lane ended by a fault of the program; what it had claimed is sent again after a restart"
-        );
+    /// Tells one lane, or all, what to do; one that is to stop cannot be told otherwise. `false` when there is none.
+    fn command(&self, name: Option<&str>, command: Command) -> bool {
+        let mut found = false;
+        for (_, lane) in self.running().iter().filter(|(lane, _)| name.is_none_or(|name| ***lane == *name)) {
+            lane.command.send_if_modified(|current| {
+                let stopping = matches!(current, Command::Stop { .. });
+                let changed = *current != command && (!stopping || matches!(command, Command::Stop { .. }));
+                if changed {
+                    *current = command;
+                }
+                changed
+            });
+            found = true;
+        }
+        found
+    }
+
+    async fn end(&self, name: Option<&str>, deadline: Instant) {
+        self.command(name, Command::Stop { deadline });
+        let tasks: Vec<_> = self
+            .running()
+            .iter_mut()
+            .filter(|(lane, _)| name.is_none_or(|name| ***lane == *name))
+            .filter_map(|(lane, running)| Some((lane.clone(), running.task.take()?)))
+            .collect();
+        for (lane, task) in tasks {
+            if task.await.is_err() {
+                tracing::error!(
+                    destination = &*lane,
+                    "a lane ended by a fault of the program; what it had claimed is sent again after a restart"
+                );
+            }
+            self.running().remove(&lane);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -1,0 +1,146 @@
+//! The steps of a lane's work on events: route, render and pack, send, settle. What order they go in and when is the
+//! loop's business, in `lane`.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanout_sdk::destination::{Context, Item, RateUnit, Verdict};
+use fanout_sdk::event::{CallType, Event, Warning};
+use fanout_sdk::memory::Memory;
+use tokio::time::Instant;
+
+use super::limiter::{Limited, Limiter};
+use super::outcome::Label;
+use super::{LaneSpec, Services};
+use crate::queue::{Claimed, Code, Dead, Id, Settled};
+use crate::routing::{self, Decision};
+
+/// The most entries that a destination remembers between events.
+const MEMORY_ENTRIES: usize = 10_000;
+
+/// How an attempt ended for each item, and how long it took.
+pub(super) type Sent = (Vec<Verdict>, Duration);
+
+/// What the steps need; shared by the loop and the tasks of its requests.
+pub(super) struct Work {
+    pub(super) spec: LaneSpec,
+    pub(super) services: Services,
+    memory: Memory,
+    limiter: Limiter,
+}
+
+/// Why an event needs no request: how it is settled and counted.
+pub(super) struct NotSent {
+    pub(super) settled: Settled,
+    pub(super) label: Label,
+}
+
+impl NotSent {
+    fn skipped(reason: &'static str) -> NotSent {
+        NotSent {
+            settled: Settled::Done(Code::Skipped(reason.to_owned())),
+            label: Label { outcome: "skipped", reason },
+        }
+    }
+
+    /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
+    fn broken(attempts: u32) -> NotSent {
+        let reason = "the adapter failed while it rendered this event".to_owned();
+        let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
+        NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
+    }
+}
+
+impl Work {
+    pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
+        let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
+        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }
+    }
+
+    /// Decides whether the event is sent, and renders it.
+    pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
+        let event = &delivery.payload;
+        if !self.spec.every_call && event.call_type() != CallType::Identify {
+            return Err(NotSent::skipped("call_type"));
+        }
+        let options = match routing::decide(event, source, &self.spec.target) {
+            Decision::On { options, warnings } => {
+                self.warn(&warnings);
+                options
+            }
+            Decision::Off { reason, warnings, .. } => {
+                self.warn(&warnings);
+                return Err(NotSent::skipped(reason));
+            }
+        };
+        let rendered =
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.spec.destination.render(event, options)));
+        match rendered {
+            Ok(Ok(item)) => {
+                self.warn(&item.warnings);
+                Ok(item)
+            }
+            Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
+            Err(_) => Err(NotSent::broken(delivery.attempt)),
+        }
+    }
+
+    fn warn(&self, warnings: &[Warning]) {
+        if !warnings.is_empty() {
+            self.services.observer.warned(&self.spec.name, warnings);
+        }
+    }
+
+    /// Which items share the next request; one by one if the adapter breaks over it.
+    pub(super) fn pack(&self, waiting: &[Item]) -> Vec<usize> {
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.spec.destination.pack(waiting))).unwrap_or_default()
+    }
+
+    /// One attempt, as the task that it runs in.
+    pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
+        self.limiter.wait_for(RateUnit::Items, items.len()).await;
+        let start = Instant::now();
+        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let context = Context {
+            transport: &transport,
+            clock: &*self.services.clock,
+            memory: &self.memory,
+            destination: &self.spec.name,
+        };
+        let verdicts = self.spec.destination.send(&context, &items).await;
+        (verdicts, start.elapsed())
+    }
+}
+
+/// Deliveries to be settled in one go, and how they are counted.
+#[derive(Default)]
+pub(super) struct Settlement {
+    settled: Vec<(Id, Settled)>,
+    counts: Vec<(Label, u64)>,
+}
+
+impl Settlement {
+    pub(super) fn add(&mut self, id: Id, settled: Settled, label: Label) {
+        self.settled.push((id, settled));
+        match self.counts.iter_mut().find(|(counted, _)| *counted == label) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((label, 1)),
+        }
+    }
+
+    /// Given back without an attempt: not counted.
+    pub(super) fn release(&mut self, id: Id) {
+        self.settled.push((id, Settled::Release));
+    }
+
+    pub(super) fn report(self, work: &Work) {
+        if self.settled.is_empty() {
+            return;
+        }
+        work.services.queue.settle(&work.spec.name, self.settled);
+        for (label, count) in self.counts {
+            work.services.observer.ended(&work.spec.name, label, count);
+        }
+    }
+}
