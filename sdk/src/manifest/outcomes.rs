@@ -1,0 +1,219 @@
+//! What an answer means: the rules of a request in order, then the standard table. Pure: it decides, `run` acts.
+
+use std::time::Duration;
+
+use super::functions;
+use super::plan::{RequestPlan, RulePlan, Wait};
+use super::render::{Reply, Scope};
+use super::rest::entries_of;
+use super::schema::{Status, Then};
+use super::value::Value;
+use crate::destination::Answer;
+use crate::json::Doc;
+
+/// What becomes of one item after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub what: What,
+    pub reason: String,
+    /// The rule that says so; `None` for the standard table.
+    pub rule: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Delivered,
+    Submitted,
+    Retry(Option<Duration>),
+    Throttled { after: Option<Duration>, user_only: bool },
+    Rejected,
+    Unauthorised,
+    Split { pace: Option<Duration> },
+    /// To a later request, by position.
+    Send(usize),
+}
+
+/// What rules may ask about the items of a request.
+pub(crate) struct Items<'q> {
+    /// How many there are.
+    pub count: usize,
+    /// The item that the record at a position of the request belongs to.
+    pub of_record: &'q dyn Fn(usize) -> Option<usize>,
+    /// What an item calls itself where a rule, by position, looks for an `id`.
+    pub id: &'q dyn Fn(usize, usize) -> Option<String>,
+    /// How often a rule, by position, has decided about an item in this delivery.
+    pub times: &'q dyn Fn(usize, usize) -> u32,
+}
+
+/// Reads an answer, once.
+pub(crate) fn reply(answer: Answer) -> Reply {
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let doc = Doc::parse(text.as_str().into()).ok();
+    Reply { status: answer.status, headers: answer.headers, doc, text }
+}
+
+/// Decides about every item of a request. The scope's clock says what time it is.
+pub(crate) fn classify<'a>(
+    scope: &Scope<'a>,
+    request: &'a RequestPlan,
+    reply: &'a Reply,
+    items: &Items<'_>,
+) -> Vec<Decision> {
+    let mut decided: Vec<Option<Decision>> = vec![None; items.count];
+    let scope = Scope { reply: Some(reply), ..*scope };
+    for (position, rule) in request.rules.iter().enumerate() {
+        if decided.iter().all(Option::is_some) {
+            break;
+        }
+        if !rule.status.is_empty() && !rule.status.iter().any(|status| fits(*status, reply.status)) {
+            continue;
+        }
+        match &rule.each {
+            Some(each) => {
+                let Ok(entries) = scope.eval(each) else { continue };
+                for (at, (key, value)) in entries_of(entries).into_iter().enumerate() {
+                    let key = Value::Text(key);
+                    let entry = Scope { key: Some(&key), value: Some(&value), ..scope };
+                    if holds(&entry, rule) {
+                        decide_named(&entry, rule, position, at, items, &mut decided);
+                    }
+                }
+            }
+            None if holds(&scope, rule) => {
+                for (item, slot) in decided.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
+                    if may(rule, position, item, items) {
+                        *slot = Some(decision(&scope, rule, position, false));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+    decided.into_iter().map(|slot| slot.unwrap_or_else(|| standard(&scope, reply))).collect()
+}
+
+/// Decides about the items that one entry of a reply names.
+fn decide_named(
+    scope: &Scope<'_>,
+    rule: &RulePlan,
+    position: usize,
+    at: usize,
+    items: &Items<'_>,
+    decided: &mut [Option<Decision>],
+) {
+    let named: Vec<usize> = match (&rule.id, &rule.index) {
+        (Some(id), _) => {
+            let Ok(id) = scope.text(id) else { return };
+            (0..items.count).filter(|item| (items.id)(*item, position).as_deref() == Some(&*id)).collect()
+        }
+        (None, Some(index)) => {
+            let record = scope.text(index).ok().and_then(|text| text.parse().ok());
+            record.and_then(|record| (items.of_record)(record)).into_iter().collect()
+        }
+        (None, None) => (items.of_record)(at).into_iter().collect(),
+    };
+    for item in named {
+        if let Some(slot @ None) = decided.get_mut(item)
+            && may(rule, position, item, items)
+        {
+            *slot = Some(decision(scope, rule, position, true));
+        }
+    }
+}
+
+fn may(rule: &RulePlan, position: usize, item: usize, items: &Items<'_>) -> bool {
+    rule.times.is_none_or(|times| (items.times)(item, position) < times)
+}
+
+fn holds(scope: &Scope<'_>, rule: &RulePlan) -> bool {
+    rule.when.iter().all(|node| scope.holds(node)) && !rule.unless.iter().any(|node| scope.holds(node))
+}
+
+fn fits(status: Status, found: u16) -> bool {
+    match status {
+        Status::Exactly(status) => status == found,
+        Status::Hundreds(hundreds) => found / 100 == hundreds,
+    }
+}
+
+fn decision(scope: &Scope<'_>, rule: &RulePlan, position: usize, named: bool) -> Decision {
+    let after = rule.after.as_ref().and_then(|after| wait(scope, after)).or_else(|| retry_after(scope));
+    let what = match &rule.then {
+        Then::Delivered => What::Delivered,
+        Then::Submitted => What::Submitted,
+        Then::Retry => What::Retry(after),
+        Then::Throttled => What::Throttled { after, user_only: named },
+        Then::Rejected => What::Rejected,
+        Then::Unauthorised => What::Unauthorised,
+        Then::Split => What::Split { pace: rule.pace },
+        Then::Send(_) => rule.send.map_or(What::Rejected, What::Send),
+    };
+    let reason = match (&what, &rule.reason) {
+        (What::Delivered | What::Submitted, _) => String::new(),
+        (_, Some(reason)) => partial_text(scope, reason),
+        (_, None) => String::new(),
+    };
+    let reason = if reason.is_empty() && !matches!(what, What::Delivered | What::Submitted) {
+        scope.reply.map(answered).unwrap_or_default()
+    } else {
+        reason
+    };
+    Decision { what, reason, rule: Some(position) }
+}
+
+/// A reason with what there is of it: an absent part of it is left out, because half a reason is better than none.
+fn partial_text(scope: &Scope<'_>, node: &super::tree::Node) -> String {
+    let text = match node {
+        super::tree::Node::Text(parts) => parts.iter().map(|part| partial_text(scope, part)).collect(),
+        _ => match scope.eval(node) {
+            Ok(value) => value.as_text().map_or_else(|| json(&value), |text| text.into_owned()),
+            Err(_) => String::new(),
+        },
+    };
+    let only_marks = text.chars().all(|c| c.is_whitespace() || c == ':');
+    if matches!(node, super::tree::Node::Text(_)) && only_marks { String::new() } else { text }
+}
+
+fn json(value: &Value<'_>) -> String {
+    let mut out = String::new();
+    value.write_json(&mut out, &super::value::Dates::ISO);
+    out
+}
+
+/// How long a rule or a fetch says.
+pub(crate) fn wait(scope: &Scope<'_>, wait: &Wait) -> Option<Duration> {
+    match wait {
+        Wait::Fixed(duration) => Some(*duration),
+        Wait::Node(node) => {
+            let text = scope.text(node).ok()?;
+            text.parse::<f64>().ok().filter(|ms| *ms >= 0.0).map(|ms| Duration::from_millis(ms as u64))
+        }
+    }
+}
+
+/// The `Retry-After` header in either form.
+fn retry_after(scope: &Scope<'_>) -> Option<Duration> {
+    let (_, text) = scope.reply?.headers.iter().find(|(name, _)| name == "retry-after")?;
+    let waits = functions::apply(functions::function("wait")?, Value::text(text.as_str()), &[], scope.now_ms)?;
+    waits.as_text()?.parse::<f64>().ok().filter(|ms| *ms >= 0.0).map(|ms| Duration::from_millis(ms as u64))
+}
+
+fn answered(reply: &Reply) -> String {
+    format!("the vendor answered {}", reply.status)
+}
+
+/// What a status means where no rule says it.
+fn standard(scope: &Scope<'_>, reply: &Reply) -> Decision {
+    let what = match reply.status {
+        200..=299 => What::Delivered,
+        401 | 403 => What::Unauthorised,
+        408 | 425 => What::Retry(retry_after(scope)),
+        413 => What::Split { pace: None },
+        429 => What::Throttled { after: retry_after(scope), user_only: false },
+        501 | 505 => What::Rejected,
+        500..=599 => What::Retry(retry_after(scope)),
+        _ => What::Rejected,
+    };
+    let reason = if what == What::Delivered { String::new() } else { answered(reply) };
+    Decision { what, reason, rule: None }
+}
