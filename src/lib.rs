@@ -2,5 +2,6 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod http;
 pub mod queue;
 pub mod telemetry;
