@@ -2,6 +2,7 @@
 //!
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
+pub mod admin;
 pub mod http;
 pub mod queue;
 pub mod telemetry;
