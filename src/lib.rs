@@ -4,5 +4,6 @@
 
 pub mod admin;
 pub mod http;
+pub mod ingest;
 pub mod queue;
 pub mod telemetry;
