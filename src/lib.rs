@@ -6,4 +6,5 @@ pub mod admin;
 pub mod http;
 pub mod ingest;
 pub mod queue;
+pub mod routing;
 pub mod telemetry;

@@ -7,7 +7,6 @@ pub mod envelope;
 mod traits;
 mod values;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::dates;
@@ -265,7 +264,7 @@ impl<'a> Draft<'a> {
             user_id: None,
             reserved: Box::default(),
             name_is_derived: false,
-            customs: Vec::new(),
+            customs: Vec::with_capacity(8),
             named: vec![0; names.len()].into(),
             warnings: Vec::new(),
         }
@@ -295,6 +294,7 @@ impl<'a> Draft<'a> {
     /// A text of the call without the white space around it.
     fn trimmed(&mut self, json: Json<'_>) -> Span {
         match json.plain_text() {
+            Some(text) if !may_need_trim(text) => self.text(json),
             Some(text) => {
                 let start = json.bounds().0 + 1 + (text.len() - text.trim_start().len()) as u32;
                 Span { start, end: start + text.trim().len() as u32 }
@@ -336,7 +336,7 @@ impl<'a> Draft<'a> {
     fn number(&mut self, json: Json<'_>) -> Span {
         let raw = json.raw();
         match values::whole(raw) {
-            Some(Cow::Owned(digits)) => self.make(&digits),
+            Some(digits) if *digits != *raw => self.make(&digits),
             _ => {
                 let (start, end) = json.bounds();
                 Span { start, end }
@@ -352,7 +352,8 @@ impl<'a> Draft<'a> {
             self.number(field)
         } else {
             let text = field.text().unwrap_or_default();
-            if text.contains(is_invisible) {
+            let is_clean = text.bytes().all(|byte| byte.is_ascii_graphic());
+            if !is_clean && text.contains(is_invisible) {
                 self.warn(warning::MESSAGE_ID_CLEANED, "message_id");
                 self.make(&text.replace(is_invisible, ""))
             } else {
@@ -450,11 +451,20 @@ fn is_invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
+/// Whether a text may have white space at an end: quick, and only sometimes wrong where it says yes.
+fn may_need_trim(text: &str) -> bool {
+    let is_edge = |byte: Option<u8>| byte.is_some_and(|byte| !byte.is_ascii_graphic());
+    is_edge(text.bytes().next()) || is_edge(text.bytes().next_back())
+}
+
 /// Null, or a text of white space.
 fn is_blank(json: Json<'_>) -> bool {
     match json.kind() {
         Kind::Null => true,
-        Kind::Text => json.text().is_none_or(|text| text.trim().is_empty()),
+        Kind::Text => match json.plain_text() {
+            Some(text) => text.is_empty() || (may_need_trim(text) && text.trim().is_empty()),
+            None => json.text().is_none_or(|text| text.trim().is_empty()),
+        },
         _ => false,
     }
 }
