@@ -59,13 +59,21 @@ impl Admin {
             return refusal(StatusCode::BAD_REQUEST, "host_not_allowed", "not this server's name");
         }
         if !is_same_origin(request.headers()) {
-            return refusal(StatusCode::FORBIDDEN, "origin_not_allowed", "pages of other origins may not call");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "pages of other origins may not call",
+            );
         }
         let path = request.uri().path();
         // Probes of an orchestrator carry no token, and these say nothing but yes or no.
         let is_open = matches!(path, "/healthz" | "/readyz");
         if !is_open && !self.may(request.headers()) {
-            return refusal(StatusCode::UNAUTHORIZED, "token_needed", "give the admin token as Authorization: Bearer");
+            return refusal(
+                StatusCode::UNAUTHORIZED,
+                "token_needed",
+                "give the admin token as Authorization: Bearer",
+            );
         }
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return refusal(StatusCode::NOT_FOUND, "not_found", "the admin API has no such path");
@@ -77,9 +85,11 @@ impl Admin {
             "/healthz" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
             "/readyz" => match (self.readiness)() {
                 Ok(()) => text(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
-                Err(why) => {
-                    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not ready: {why}\n"))
-                }
+                Err(why) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain; charset=utf-8",
+                    format!("not ready: {why}\n"),
+                ),
             },
             _ => {
                 (self.refresh)();
@@ -109,7 +119,8 @@ impl Handler for Admin {
 /// Whether a request comes from no page, or from one that this listener served.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let authority =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
 }
@@ -172,7 +183,12 @@ mod tests {
             (&far, "/readyz", vec![("host", "any.example")], 200),
             (&far, "/nothing", vec![("host", "any.example")], 401),
             (&far, "/nothing", vec![("host", "any.example"), bearer], 404),
-            (&far_without_token, "/metrics", vec![("host", "any.example"), ("authorization", "Bearer ")], 401),
+            (
+                &far_without_token,
+                "/metrics",
+                vec![("host", "any.example"), ("authorization", "Bearer ")],
+                401,
+            ),
         ] {
             assert_eq!(status(admin, "GET", path, &headers), expected, "{path} {headers:?}");
         }

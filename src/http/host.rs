@@ -61,7 +61,8 @@ fn without_port(host: &str) -> &str {
 fn is_number_or_local(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let localhost = name.eq_ignore_ascii_case("localhost")
-        || name.len() > 10 && name.get(name.len() - 10..).is_some_and(|end| end.eq_ignore_ascii_case(".localhost"));
+        || name.len() > 10
+            && name.get(name.len() - 10..).is_some_and(|end| end.eq_ignore_ascii_case(".localhost"));
     localhost || name.parse::<IpAddr>().is_ok()
 }
 
@@ -116,7 +117,8 @@ mod tests {
     fn no_name_is_no_browser_and_an_absolute_address_counts() {
         let rule = HostRule::new(LOOPBACK, &[]);
         assert!(rule.permits(&Request::builder().uri("/").body(()).unwrap()));
-        let absolute = Request::builder().uri("http://evil.example/").header(HOST, "localhost").body(()).unwrap();
+        let absolute =
+            Request::builder().uri("http://evil.example/").header(HOST, "localhost").body(()).unwrap();
         assert!(!rule.permits(&absolute));
     }
 }

@@ -66,7 +66,11 @@ impl<'a> Credentials<'a> {
     }
 
     /// The source of a request, given the write key of its body. Without a key, a bearer token alone names its source.
-    pub fn source<'s, S: Secrets>(&self, sources: &'s [S], body_key: Option<&str>) -> Result<&'s S, AuthError> {
+    pub fn source<'s, S: Secrets>(
+        &self,
+        sources: &'s [S],
+        body_key: Option<&str>,
+    ) -> Result<&'s S, AuthError> {
         let mut keys = [self.basic.as_deref(), body_key.filter(|key| !key.is_empty()), self.query.as_deref()]
             .into_iter()
             .flatten();
@@ -185,7 +189,8 @@ mod tests {
             if let Some(header) = &header {
                 headers.insert(AUTHORIZATION, header.parse().unwrap());
             }
-            let found = Credentials::read(&headers, query).and_then(|credentials| credentials.source(&SOURCES, body));
+            let found =
+                Credentials::read(&headers, query).and_then(|credentials| credentials.source(&SOURCES, body));
             assert_eq!(found.map(|source| source.0), expected, "{header:?} {body:?} {query:?}");
         }
     }

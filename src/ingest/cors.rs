@@ -4,13 +4,14 @@
 use hyper::HeaderMap;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, HeaderValue, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
+    HeaderValue, ORIGIN, VARY,
 };
 
 /// What is allowed where the preflight names no headers.
-const HEADERS: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, X-Retry-Count, AnonymousId, SentAt");
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Content-Encoding, X-Retry-Count, AnonymousId, SentAt",
+);
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");
 /// 15 minutes, as RudderStack has it.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("900");
@@ -41,7 +42,9 @@ pub fn preflight(request: &HeaderMap, answer: &mut HeaderMap) {
 pub fn origin_is_allowed(request: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = request.get(ORIGIN) else { return true };
     allowed.is_empty()
-        || allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+        || allowed
+            .iter()
+            .any(|allowed| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
 }
 
 #[cfg(test)]
@@ -54,7 +57,10 @@ mod tests {
 
     #[test]
     fn a_browser_is_told_what_it_may_send_and_read() {
-        let request = request(&[(ORIGIN, "https://shop.example"), (ACCESS_CONTROL_REQUEST_HEADERS, "authorization,rsa-x")]);
+        let request = request(&[
+            (ORIGIN, "https://shop.example"),
+            (ACCESS_CONTROL_REQUEST_HEADERS, "authorization,rsa-x"),
+        ]);
         let mut answer = HeaderMap::new();
         preflight(&request, &mut answer);
         expose(&request, &mut answer);

@@ -6,12 +6,14 @@
 mod auth;
 mod body;
 mod calls;
+mod client_ip;
 mod cors;
 mod paths;
 mod pixel;
 mod query;
 mod reply;
 mod settings_endpoint;
+mod tally;
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +30,7 @@ use crate::http::{Answer, Handler, HostRule, Peer};
 use crate::queue::Queue;
 use crate::telemetry::{CallResult, Metrics, SourceCounters};
 use auth::{AuthError, Credentials, Secrets};
-use body::{BodyLimits, Budget};
+use body::{Body, BodyLimits, Budget};
 use calls::Shape;
 use paths::Endpoint;
 use reply::Failure;
@@ -185,24 +187,30 @@ impl Ingest {
                 body::drain(body, &head.headers, active.body_limits.timeout).await;
                 reply::failure(&failure)
             }
-            Ok(Endpoint::Call(call_type)) => self.receive(active, head, body, peer, Shape::Single(call_type)).await,
+            Ok(Endpoint::Call(call_type)) => {
+                self.receive(active, head, body, peer, Shape::Single(call_type)).await
+            }
             Ok(Endpoint::Batch) => self.receive(active, head, body, peer, Shape::Batch).await,
             Ok(Endpoint::ClientMetrics) => {
                 body::drain(body, &head.headers, active.body_limits.timeout).await;
                 reply::success()
             }
             Ok(Endpoint::Pixel(call_type)) => {
-                let call = head.uri.query().and_then(pixel::call);
-                let failure = match call {
-                    Some(call) => self.take(active, head, peer, call.as_bytes(), Shape::Single(call_type)).await.err(),
+                let failure = match head.uri.query().and_then(pixel::call) {
+                    Some(call) => {
+                        let body = Body::small(call.into());
+                        let taken = self.take(active, head, peer, body, Shape::Single(call_type)).await;
+                        taken.inspect_err(|failure| self.count_stranger(failure)).err()
+                    }
                     None => None,
                 };
                 reply::image(failure.as_ref())
             }
             Ok(Endpoint::ProjectSettings(key)) => match active.source_of_key(&query::decode(key)) {
-                Some(source) => {
-                    reply::document(settings_endpoint::project_settings(source.write_key(), &active.address(head, peer)))
-                }
+                Some(source) => reply::document(settings_endpoint::project_settings(
+                    source.write_key(),
+                    &active.address(head, peer),
+                )),
                 None => reply::failure(&Failure::NotFound),
             },
             Ok(Endpoint::SourceConfig) => match self.source_of_head(active, head) {
@@ -216,7 +224,14 @@ impl Ingest {
     }
 
     /// Calls in a body.
-    async fn receive(&self, active: &Active, head: &Parts, body: Incoming, peer: Peer, shape: Shape) -> Answer {
+    async fn receive(
+        &self,
+        active: &Active,
+        head: &Parts,
+        body: Incoming,
+        peer: Peer,
+        shape: Shape,
+    ) -> Answer {
         let began = Instant::now();
         let received = match self.check_head(active, head) {
             Err(error) => {
@@ -225,19 +240,22 @@ impl Ingest {
             }
             Ok(()) => match body::read(body, &head.headers, &active.body_limits, &self.budget).await {
                 Err(error) => Err(Failure::Body(error)),
-                // The body, and with it its part of the budget, is held until its calls are durable.
-                Ok(body) => self.take(active, head, peer, &body.bytes, shape).await,
+                Ok(body) => self.take(active, head, peer, body, shape).await,
             },
         };
         self.metrics.ingest_seconds().observe(began.elapsed().as_secs_f64());
         match received {
             Ok(refusals) => reply::accepted(&refusals),
             Err(failure) => {
-                if let Failure::Auth(_) = failure {
-                    self.strangers.count(None, CallResult::Unauthorised, 1);
-                }
+                self.count_stranger(&failure);
                 reply::failure(&failure)
             }
+        }
+    }
+
+    fn count_stranger(&self, failure: &Failure) {
+        if let Failure::Auth(_) = failure {
+            self.strangers.count(None, CallResult::Unauthorised, 1);
         }
     }
 
@@ -310,7 +328,8 @@ impl Active {
         }
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         // It decides only what this very caller is told, so anybody may say it.
-        let https = peer.tls || header("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let https = peer.tls
+            || header("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
         let seen = header("host").and_then(|host| Address::parse(&format!("http://{host}")));
         Address { https, host: seen.map_or_else(|| "localhost".to_owned(), |address| address.host) }
     }

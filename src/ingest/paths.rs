@@ -26,7 +26,10 @@ impl Endpoint<'_> {
     pub fn method(self) -> &'static str {
         match self {
             Endpoint::Call(_) | Endpoint::Batch | Endpoint::ClientMetrics => "POST",
-            Endpoint::Pixel(_) | Endpoint::ProjectSettings(_) | Endpoint::SourceConfig | Endpoint::ClusterInfo => "GET",
+            Endpoint::Pixel(_)
+            | Endpoint::ProjectSettings(_)
+            | Endpoint::SourceConfig
+            | Endpoint::ClusterInfo => "GET",
         }
     }
 }

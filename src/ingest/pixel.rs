@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn names_with_dots_become_objects() {
         for (query, expected) in [
-            ("userId=u&traits.email=a%40b.c&traits.address.city=Q", r#"{"traits":{"address":{"city":"Q"},"email":"a@b.c"},"userId":"u"}"#),
+            (
+                "userId=u&traits.email=a%40b.c&traits.address.city=Q",
+                r#"{"traits":{"address":{"city":"Q"},"email":"a@b.c"},"userId":"u"}"#,
+            ),
             ("traits=x&traits.a=1", r#"{"traits":{"a":"1"}}"#),
             ("a..b=1&.c=1&d.=1", "{}"),
             ("", "{}"),

@@ -36,7 +36,9 @@ pub fn decode(text: &str) -> Cow<'_, str> {
             _ => out.push(byte),
         }
     }
-    Cow::Owned(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Cow::Owned(
+        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    )
 }
 
 fn hex_pair(bytes: &[u8]) -> Option<u8> {

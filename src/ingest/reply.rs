@@ -17,7 +17,8 @@ use crate::queue::AppendError;
 pub const MAX_LISTED: usize = 2_500;
 
 /// A transparent image of one pixel.
-const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\
+const GIF: &[u8] =
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\
 \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 /// A call of a batch that was not accepted.
@@ -219,11 +220,6 @@ fn later(seconds: u16, code: &'static str, message: &str) -> Wording {
 }
 
 impl Failure {
-    /// Whether the same request may succeed later.
-    pub fn is_temporary(&self) -> bool {
-        self.wording().retry_after.is_some()
-    }
-
     fn wording(&self) -> Wording {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {
@@ -241,18 +237,28 @@ impl Failure {
                     refusals.total
                 ),
             ),
-            Failure::Queue(QueueFailure::Full) => later(30, "queue_full", "there is no room for more calls; try again later"),
-            Failure::Queue(QueueFailure::Failed) => later(5, "queue_failed", "the calls could not be made durable; try again"),
-            Failure::Queue(QueueFailure::Closed) => later(5, "shutting_down", "the server is shutting down; try again"),
+            Failure::Queue(QueueFailure::Full) => {
+                later(30, "queue_full", "there is no room for more calls; try again later")
+            }
+            Failure::Queue(QueueFailure::Failed) => {
+                later(5, "queue_failed", "the calls could not be made durable; try again")
+            }
+            Failure::Queue(QueueFailure::Closed) => {
+                later(5, "shutting_down", "the server is shutting down; try again")
+            }
             Failure::Host => refused(
                 BAD,
                 "host_not_allowed",
                 "this server does not answer to the name in the Host header; add it to `allowed_hosts`",
             ),
-            Failure::NotFound => refused(StatusCode::NOT_FOUND, "not_found", "the tracking API has no such path"),
-            Failure::Method(allowed) => {
-                refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("this path takes {allowed} only"))
+            Failure::NotFound => {
+                refused(StatusCode::NOT_FOUND, "not_found", "the tracking API has no such path")
             }
+            Failure::Method(allowed) => refused(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                format!("this path takes {allowed} only"),
+            ),
         }
     }
 }
@@ -269,7 +275,9 @@ fn body_wording(error: &BodyError) -> Wording {
         BodyError::Encoding => {
             refused(BAD, "encoding_unsupported", "Content-Encoding may be gzip, deflate or identity")
         }
-        BodyError::Corrupt => refused(BAD, "encoding_invalid", "the body is not what its Content-Encoding says"),
+        BodyError::Corrupt => {
+            refused(BAD, "encoding_invalid", "the body is not what its Content-Encoding says")
+        }
         BodyError::Busy => later(1, "busy", "too many calls are being received; try again"),
     }
 }
@@ -302,7 +310,10 @@ mod tests {
     #[tokio::test]
     async fn success_is_a_json_object() {
         let answer = success();
-        assert_eq!((answer.status().as_u16(), &answer.headers()[CONTENT_TYPE]), (200, &HeaderValue::from_static("application/json")));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()[CONTENT_TYPE]),
+            (200, &HeaderValue::from_static("application/json"))
+        );
         assert_eq!(text(answer).await, r#"{"success":true}"#);
         assert_eq!(text(accepted(&Refusals::default())).await, r#"{"success":true}"#);
         let mut refusals = Refusals::default();
@@ -354,8 +365,11 @@ mod tests {
         ] {
             let answer = failure(&failed);
             assert_eq!(answer.status().as_u16(), status, "{code}");
-            assert_eq!(answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap()), retry_after, "{code}");
-            assert_eq!(failed.is_temporary(), retry_after.is_some());
+            assert_eq!(
+                answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap()),
+                retry_after,
+                "{code}"
+            );
             let body: serde_json::Value = serde_json::from_str(&text(answer).await).unwrap();
             assert_eq!((&body["success"], &body["code"]), (&false.into(), &code.into()));
             assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{code}");
@@ -375,7 +389,11 @@ mod tests {
             assert_eq!(answer.status().as_u16(), status);
             assert_eq!(answer.headers().contains_key(RETRY_AFTER), status == 503);
             let body = answer.into_body().collect().await.unwrap().to_bytes();
-            assert!(body.starts_with(b"GIF89a") && body.ends_with(b";") && body.len() == 42 + 1, "{}", body.len());
+            assert!(
+                body.starts_with(b"GIF89a") && body.ends_with(b";") && body.len() == 42 + 1,
+                "{}",
+                body.len()
+            );
         }
     }
 }

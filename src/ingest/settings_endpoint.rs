@@ -53,7 +53,8 @@ impl Address {
             (None, None) => return None,
         };
         let host = rest.trim_end_matches('/');
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '/' | '~');
+        let plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '/' | '~');
         (!host.is_empty() && !host.starts_with('/') && host.chars().all(plain))
             .then(|| Address { host: host.to_owned(), https })
     }
