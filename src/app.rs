@@ -4,23 +4,25 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fanout_sdk::destination::{Clock, Destination};
+use fanout_sdk::destination::Clock;
 use fanout_sdk::event::{Event, Warning};
 use fanout_sdk::names::Names;
+use fanout_sdk::problem::Problem;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock::SystemClock;
-use crate::config::{AdapterSet, Config};
-use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Route, Services};
+use crate::config::{self, AdapterSet, Config};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
 use crate::queue::local::{self, LocalQueue};
-use crate::queue::{AppendError, Head, Queue};
-use crate::routing::{self, Decision, Target};
+use crate::queue::record::Head;
+use crate::queue::{AppendError, Queue, journal};
+use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
 use crate::{admin, http, ingest};
@@ -62,8 +64,11 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
-    /// The certificate or key.
+    /// The files of certificate and key.
     #[error("{0}")]
+    Certificate(Problem),
+    /// What is in them.
+    #[error("[server.tls]: {0}")]
     Tls(#[from] http::TlsError),
     /// The HTTP client.
     #[error("{0}")]
@@ -102,7 +107,7 @@ impl Instance {
     /// See [`StartError`]; nothing is left running then.
     pub async fn start(config: &Config, adapters: &AdapterSet) -> Result<Instance, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let names = adapters.paths();
+        let names = Arc::new(adapters.paths().clone());
         let tracking = listen("the tracking API", config.server.listen, "[server] listen").await?;
         let admin = listen("the admin API", config.admin.listen, "[admin] listen").await?;
         let queue = open_queue(config, names.clone(), clock.clone())?;
@@ -126,13 +131,14 @@ impl Instance {
         let mut tracking_tls = None;
         if let Some(tls) = &config.server.tls {
             let (listener, address) = listen("the tracking API", tls.listen, "[server.tls] listen").await?;
-            let tls = http::Tls::load(&tls.certificate, &tls.key)?;
+            let (certificate, key) = config::read_certificate(tls).map_err(StartError::Certificate)?;
+            let tls = http::Tls::new(&certificate, &key)?;
             tracking_tls = Some(address);
-            listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), stopped.clone())));
+            listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), until(stopped.clone()))));
         }
-        listeners.push(tokio::spawn(http::serve(tracking.0, handler, limits, None, stopped.clone())));
+        listeners.push(tokio::spawn(http::serve(tracking.0, handler, limits, None, until(stopped.clone()))));
         let admin_handler = Arc::new(admin_handler(config, admin_at, &queue, &metrics, stopped.clone()));
-        listeners.push(tokio::spawn(http::serve(admin.0, admin_handler, limits, None, stopped)));
+        listeners.push(tokio::spawn(http::serve(admin.0, admin_handler, limits, None, until(stopped))));
 
         Ok(Instance {
             tracking: tracking_at,
@@ -154,7 +160,7 @@ impl Instance {
 
     /// Ends it: takes no more calls, lets requests finish for as long as configured, writes everything down. What was
     /// not finished goes on at the next start.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         let deadline = Instant::now() + self.drain;
         self.stop.send_replace(true);
         for listener in self.listeners {
@@ -164,6 +170,12 @@ impl Instance {
         self.lanes.shutdown(deadline).await;
         self.queue.close().await;
     }
+}
+
+/// Waits for the word to stop.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An instance that is gone stops its listeners too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 async fn listen(
@@ -183,20 +195,27 @@ fn open_queue(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Queue<Arc<Event>>>, StartError> {
     let lanes = config.destinations.iter().map(|destination| destination.name.clone()).collect();
-    let options = local::Options {
+    let journal = journal::Options {
         max_disk_bytes: config.queue.max_disk.0,
         retain: config.queue.retain,
         duplicate_window: config.queue.duplicate_window.time,
         duplicate_entries: config.queue.duplicate_window.count,
-        ..local::Options::new(config.queue.path.clone(), lanes)
+        ..journal::Options::new(&config.queue.path)
     };
+    let options = local::Options::new(journal, lanes);
     let decode = move |head: &Head, body: &[u8]| {
         let text = std::str::from_utf8(body).ok()?;
         Event::parse(text.into(), head.received_at_ms, &names).ok().map(Arc::new)
     };
     let now = move || clock.now_ms();
     let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
-    tracing::info!(%report, "opened the data directory");
+    for damage in &report.damaged {
+        tracing::error!("{damage}");
+    }
+    if report.torn_tail_bytes > 0 {
+        tracing::warn!(bytes = report.torn_tail_bytes, "cut an unfinished write off the journal's end; nothing accepted was in it");
+    }
+    tracing::info!(segments = report.segments, next = report.next_seq, "opened the data directory");
     Ok(Arc::new(queue))
 }
 
@@ -229,64 +248,57 @@ async fn start_lanes(
         observer: Arc::new(Counting(metrics.clone())),
         random: fastrand::f64,
     };
-    let mut lanes = Lanes::new(services);
+    let lanes = Lanes::new(services);
     let mut takes_every_call = false;
     for destination in &config.destinations {
-        let wrong = |problem: String| StartError::Destination { name: destination.name.clone(), problem };
-        let manifest = adapters
-            .get(&destination.adapter)
-            .ok_or_else(|| wrong(format!("there is no adapter {:?}", destination.adapter)))?;
-        let transport = HttpTransport::new(&transport::Options {
-            allow_private_networks: destination.delivery.allow_private_networks,
-            sandbox: config.sandbox.clone(),
-            ..transport::Options::default()
-        })?;
-        let target = Target::new(
+        let name: Arc<str> = destination.name.as_str().into();
+        if !destination.enabled {
+            lanes.start_disabled(name, Instant::now()).await;
+            continue;
+        }
+        let spec = lane_spec(config, adapters, destination)?;
+        takes_every_call |= spec.every_call;
+        lanes.start(spec, Instant::now()).await;
+    }
+    Ok((lanes, takes_every_call))
+}
+
+fn lane_spec(
+    config: &Config,
+    adapters: &AdapterSet,
+    destination: &config::Destination,
+) -> Result<LaneSpec, StartError> {
+    let wrong = |problem: String| StartError::Destination { name: destination.name.clone(), problem };
+    let adapter = adapters
+        .get(&destination.adapter)
+        .ok_or_else(|| wrong(format!("there is no adapter {}", destination.adapter)))?;
+    let manifest = &adapter.manifest;
+    let plan = adapters
+        .bind(destination)
+        .map_err(|problems| wrong(problems.first().map(ToString::to_string).unwrap_or_default()))?;
+    let transport = HttpTransport::new(&transport::Options {
+        allow_private_networks: destination.delivery.allow_private_networks,
+        sandbox: config.sandbox.clone(),
+        ..transport::Options::default()
+    })?;
+    Ok(LaneSpec {
+        name: destination.name.as_str().into(),
+        destination: Arc::new(plan),
+        transport: Arc::new(transport),
+        target: Target::new(
             &destination.name,
             manifest.name(),
             manifest.aliases(),
             manifest.opt_in(),
             destination.sources.clone(),
-        );
-        let plan: Option<Arc<dyn Destination>> = if destination.enabled {
-            let bound = manifest.bind(&destination.name, &destination.settings).map_err(|problems| {
-                wrong(problems.first().map_or_else(String::new, ToString::to_string))
-            })?;
-            Some(Arc::new(bound))
-        } else {
-            None
-        };
-        let every_call = manifest.takes_all_calls();
-        takes_every_call |= destination.enabled && every_call;
-        lanes
-            .start(
-                LaneSpec {
-                    name: destination.name.as_str().into(),
-                    destination: plan,
-                    transport: Arc::new(transport),
-                    route: router(queue.clone(), target),
-                    every_call,
-                    policy: Policy {
-                        retry_for: destination.delivery.retry_for,
-                        max_concurrency: Some(destination.delivery.max_concurrency),
-                        linger: destination.delivery.linger,
-                    },
-                    paused: destination.paused,
-                },
-                Instant::now(),
-            )
-            .await;
-    }
-    Ok((lanes, takes_every_call))
-}
-
-fn router(queue: Arc<dyn Queue<Arc<Event>>>, target: Target) -> crate::delivery::Router {
-    Arc::new(move |event: &Event, source: u16| {
-        let source = queue.source_name(source).unwrap_or_default();
-        match routing::decide(event, &source, &target) {
-            Decision::On { options, .. } => Route::Take { options: options.map(|options| options.position()) },
-            Decision::Off { reason, .. } => Route::Skip { reason },
-        }
+        ),
+        every_call: manifest.takes_all_calls(),
+        policy: Policy {
+            retry_for: destination.delivery.retry_for,
+            max_concurrency: destination.delivery.max_concurrency,
+            linger: destination.delivery.linger,
+        },
+        paused: destination.paused,
     })
 }
 
@@ -294,8 +306,8 @@ fn ingest_settings(config: &Config) -> ingest::Settings {
     let server = &config.server;
     ingest::Settings {
         sources: config.sources.iter().map(ingest_source).collect(),
-        max_body_bytes: server.max_body.as_usize(),
-        max_event_bytes: server.max_event.as_usize(),
+        max_body_bytes: server.max_body.0 as usize,
+        max_event_bytes: server.max_event.0 as usize,
         max_batch_events: server.max_batch_events,
         body_timeout: server.body_timeout,
         public_url: server.public_url.clone(),
@@ -308,10 +320,10 @@ fn ingest_settings(config: &Config) -> ingest::Settings {
 fn ingest_source(source: &crate::config::Source) -> ingest::Source {
     ingest::Source {
         name: source.name.clone(),
-        write_key: source.write_key.reveal().to_owned(),
+        write_key: source.write_key.expose().to_owned(),
         enabled: source.enabled,
         strict: source.strict,
-        bearer_token: source.bearer_token.as_ref().map(|token| token.reveal().to_owned()),
+        bearer_token: source.bearer_token.as_ref().map(|token| token.expose().to_owned()),
         allowed_origins: source.allowed_origins.clone(),
     }
 }
@@ -333,7 +345,7 @@ fn admin_handler(
     stopped: watch::Receiver<bool>,
 ) -> admin::Admin {
     let settings = admin::Settings {
-        token: config.admin.token.as_ref().map(|token| token.reveal().to_owned()),
+        token: config.admin.token.as_ref().map(|token| token.expose().to_owned()),
         ..admin::Settings::default()
     };
     let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };

@@ -139,8 +139,8 @@ impl Vendors {
     fn new(config: &Config, adapters: &AdapterSet) -> Vendors {
         let mut secrets = Vec::new();
         for destination in &config.destinations {
-            let Some(manifest) = adapters.get(&destination.adapter) else { continue };
-            for setting in manifest.settings().iter().filter(|setting| setting.secret) {
+            let Some(adapter) = adapters.get(&destination.adapter) else { continue };
+            for setting in adapter.manifest.settings().iter().filter(|setting| setting.secret) {
                 let value = destination.settings.get(&setting.name).and_then(toml::Value::as_str);
                 secrets.extend(value.filter(|value| !value.starts_with("https://")).map(str::to_owned));
             }

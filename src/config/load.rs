@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fanout_sdk::problem::Problem;
 
-use super::{Loaded, OpenAdapters, World, resolve};
+use super::{Loaded, OpenAdapters, Tls, World, resolve};
 
 /// Reads a configuration file with this process's environment.
 pub fn load(path: &Path, open_adapters: OpenAdapters<'_>) -> Loaded {
@@ -19,6 +19,20 @@ pub fn load(path: &Path, open_adapters: OpenAdapters<'_>) -> Loaded {
         }
         Err(error) => Loaded { config: None, errors: vec![unreadable(file, &error)], warnings: Vec::new() },
     }
+}
+
+/// Reads the files of a listener's certificate chain and private key.
+///
+/// # Errors
+/// The one that cannot be read.
+pub fn read_certificate(tls: &Tls) -> Result<(Vec<u8>, Vec<u8>), Problem> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path.display().to_string(), &error));
+    Ok((read(&tls.certificate)?, read(&tls.key)?))
+}
+
+/// What is logged: `FANOUT_LOG`, written as in `RUST_LOG`; without it, what matters to an operator.
+pub fn log_filter() -> String {
+    std::env::var("FANOUT_LOG").unwrap_or_else(|_| "info".to_owned())
 }
 
 fn unreadable(file: String, error: &std::io::Error) -> Problem {

@@ -21,7 +21,7 @@ use fanout_sdk::problem::Problem;
 
 pub use adapters::AdapterSet;
 pub use expand::World;
-pub use load::load;
+pub use load::{load, log_filter, read_certificate};
 pub use resolve::resolve;
 pub use values::{ByteSize, Secret};
 

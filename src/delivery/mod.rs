@@ -5,6 +5,7 @@
 
 mod backoff;
 mod batch;
+mod disabled;
 mod gate;
 mod lane;
 mod limiter;
@@ -152,6 +153,15 @@ impl Lanes {
         let lane = lane::Lane::new(spec, self.services.clone(), commands, status.clone());
         let task = Some(tokio::spawn(lane.run()));
         self.running().insert(name, Running { command, status, task });
+    }
+
+    /// Starts the lane of a disabled destination, which skips every event.
+    pub async fn start_disabled(&self, name: Arc<str>, deadline: Instant) {
+        let _changing = self.changing.lock().await;
+        self.end(Some(&name), deadline).await;
+        let (command, commands) = watch::channel(Command::Run);
+        let task = Some(tokio::spawn(disabled::run(name.clone(), self.services.clone(), commands)));
+        self.running().insert(name, Running { command, status: Arc::default(), task });
     }
 
     /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
