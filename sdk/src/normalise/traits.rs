@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::values::Reading;
-use super::{Draft, PERIODS, Refusal, is_blank, text_at, warning};
+use super::{Draft, Refusal, is_blank, text_at, warning};
 use crate::event::{Custom, Date, Slot};
 use crate::json::{Json, Kind};
 use crate::names::Root;
@@ -26,6 +26,12 @@ struct Candidate<'a> {
 /// Beside its object; see [`Candidate::rank`].
 const FLAT: u16 = 512;
 const DOTTED: u16 = 256;
+
+/// Reserved traits whose slots are in the order start, end.
+const PERIODS: [(Reserved, Reserved); 2] = [
+    (Reserved::SubscriptionServiceTrialPeriodStartAt, Reserved::SubscriptionServiceTrialPeriodEndAt),
+    (Reserved::SubscriptionServicePeriodStartAt, Reserved::SubscriptionServicePeriodEndAt),
+];
 
 /// The traits from where the call has them: `traits`, or `context.traits` where those are missing or empty.
 pub(super) fn choose<'a>(
@@ -266,9 +272,12 @@ impl<'a> Draft<'a> {
             }
             repeated.sort_unstable();
         }
-        for at in repeated.into_iter().rev() {
-            self.customs.remove(at);
+        if repeated.is_empty() {
+            return;
         }
+        let mut repeated = repeated.into_iter().peekable();
+        let mut at = 0..;
+        self.customs.retain(|_| repeated.next_if_eq(&at.next().unwrap_or_default()).is_none());
     }
 
     fn slot(&self, reserved: Reserved) -> Slot {
