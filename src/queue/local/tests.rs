@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicI64;
 
 use super::*;
+use crate::queue::codes;
 use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
 
 /// A directory and a clock.
