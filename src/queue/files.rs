@@ -18,8 +18,6 @@ pub trait Files: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Disk>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file, replacing one of the new name.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that this process may still write to the file system of a directory.
@@ -38,6 +36,8 @@ pub trait Disk: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Drops what is on disk from memory, from an offset on, where the system can: the next read asks the disk itself.
+    fn forget(&self, offset: u64);
     /// How long the file is.
     fn size(&self) -> io::Result<u64>;
 }
@@ -120,10 +120,6 @@ impl Files for RealFiles {
         fs::remove_file(path)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
@@ -167,6 +163,11 @@ impl Disk for File {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
+    }
+
+    fn forget(&self, offset: u64) {
+        // Some file systems do not offer it; there, memory is all there is to ask.
+        let _ = rustix::fs::fadvise(self, offset, None, rustix::fs::Advice::DontNeed);
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::duplicates::Duplicates;
 use super::files::{Files, LockError};
 use super::reader::{Gap, Step, Walk};
-use super::record::{Head, MAX_BODY, RECORD_HEAD, SegmentHead};
+use super::record::{Head, RECORD_HEAD, SegmentHead};
 use super::recovery::{Damage, OpenError, Recovered, Recovery};
 use super::segment::{End, Place, Segment};
 use super::writer::{Active, Limits, OnDurable, Shared, Writer};
@@ -161,12 +161,10 @@ impl<P: Send + 'static> Journal<P> {
     /// Keeps entries durably, all or none: once this returns `Ok`, they survive a crash. The answers are in the
     /// entries' order. A message that repeats one of the same append or of one that is being written shares its fate.
     ///
+    /// An append is at most 32 MiB long and a body 16 MiB.
+    ///
     /// Where this is dropped before it returns, the entries may be kept or not.
     pub async fn append(&self, entries: Vec<Entry<P>>) -> Result<Vec<Appended>, AppendError> {
-        if let Some(entry) = entries.iter().find(|entry| entry.body.len() > MAX_BODY) {
-            let text = format!("a record of {} bytes is longer than {MAX_BODY}", entry.body.len());
-            return Err(AppendError::Failed(text));
-        }
         let (reply, answer) = oneshot::channel();
         self.shared.submit(entries, reply)?;
         let ended = |_| AppendError::Failed("the journal's writer has ended; restart the program".to_owned());
@@ -329,5 +327,9 @@ fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError
     })
 }
 
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

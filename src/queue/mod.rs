@@ -10,6 +10,8 @@ pub mod codes;
 pub(crate) mod conformance;
 pub mod delta;
 pub mod duplicates;
+#[cfg(test)]
+pub mod faults;
 mod feed;
 pub mod files;
 pub mod journal;

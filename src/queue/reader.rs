@@ -164,11 +164,15 @@ impl Window {
     /// What can be read is read; the rest stays zero, which no record is.
     fn fill_by_page(&mut self, file: &dyn Disk, offset: u64) -> io::Result<()> {
         let mut at = offset;
-        for page in self.bytes.chunks_mut(PAGE) {
+        let mut rest = self.bytes.as_mut_slice();
+        while !rest.is_empty() {
+            let to_border = PAGE - (at % PAGE as u64) as usize;
+            let (page, behind) = rest.split_at_mut(to_border.min(rest.len()));
             match read_full(file, page, at) {
                 Err(error) if !is_bad_sector(&error) => return Err(error),
                 _ => at += page.len() as u64,
             }
+            rest = behind;
         }
         Ok(())
     }

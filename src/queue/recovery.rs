@@ -3,8 +3,8 @@
 //!
 //! What happened before does not matter: an orderly end, a killed process, a power cut, a failed write. The rules:
 //!
-//! - In the newest segment, bytes behind the last intact record are a torn tail. It is cut, and the file synced:
-//!   what a killed process wrote may be in memory only, and must be durable before anyone relies on it.
+//! - The newest segment is synced and read from the disk itself before anyone relies on it.
+//! - In the newest segment, bytes behind the last intact record are a torn tail, and are cut.
 //! - Sequences that may have been in a torn tail are not used again.
 //! - Elsewhere, bytes that are no intact record are damage: reported, and stepped over.
 //! - A file too short for a segment's head was being created; nothing was accepted into it, and it is removed.
@@ -21,6 +21,7 @@ use super::files::{Disk, Files};
 use super::reader::{Gap, Step, Walk, Window};
 use super::record::{RECORD_HEAD, RECORDS_START, SegmentHead, Start, VERSION};
 use super::segment::{End, Place, Segment, file_name, parse_name};
+use super::writer::MAX_APPEND;
 
 /// What was found when a journal was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl fmt::Display for Damage {
         write!(
             f,
             "{path}: {bytes} bytes from byte {offset} on are damaged; up to {} calls, sequences {first_seq} to {}, \
-             cannot be read and are skipped. Check the disk and restore the file from a copy if there is one",
+             cannot be read and are skipped. After a power cut these may be calls that were never accepted; \
+             otherwise check the disk, and restore the file from a copy if there is one",
             end_seq.saturating_sub(*first_seq),
             end_seq.saturating_sub(1).max(*first_seq),
         )
@@ -230,6 +232,9 @@ impl Recovery<'_> {
         duplicates: &mut Duplicates,
     ) -> Result<(), OpenError> {
         let Some(head) = this.head else { return Ok(()) };
+        if newer.is_none() {
+            this.make_durable()?;
+        }
         let limit_seq = newer.map_or(u64::MAX, |_| segment.end().seq);
         let start = Place { seq: this.first_seq, offset: RECORDS_START };
         let mut walk = Walk::new(&*this.file, head, start, this.bytes, limit_seq);
@@ -287,13 +292,21 @@ impl Found {
         Damage { path: self.path.clone(), offset: 0, bytes: self.bytes, first_seq: self.first_seq, end_seq }
     }
 
+    /// What a killed process wrote may be in memory only: it is synced. Then it is read from the disk itself, as far
+    /// back as a last unsynced write can reach: after a sync that failed, memory shows what the disk does not have.
+    fn make_durable(&self) -> Result<(), OpenError> {
+        self.file.sync().map_err(OpenError::io("sync", &self.path))?;
+        self.file.forget(self.bytes.saturating_sub(MAX_APPEND as u64));
+        Ok(())
+    }
+
     /// Cuts what is behind a byte, makes the rest durable, and says how much was cut.
     fn cut(&self, end: u64) -> Result<u64, OpenError> {
         let torn = self.bytes.saturating_sub(end);
         if torn > 0 {
             self.file.set_len(end).map_err(OpenError::io("cut the end of", &self.path))?;
+            self.file.sync().map_err(OpenError::io("sync", &self.path))?;
         }
-        self.file.sync().map_err(OpenError::io("sync", &self.path))?;
         Ok(torn)
     }
 }

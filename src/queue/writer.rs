@@ -14,10 +14,12 @@ use tokio::sync::oneshot;
 
 use super::duplicates::Duplicates;
 use super::files::{self, Disk, Files, write_all};
-use super::record::{self, Head, RECORD_HEAD, RECORDS_START, SegmentHead};
+use super::record::{self, Head, MAX_BODY, RECORD_HEAD, RECORDS_START, SegmentHead};
 use super::segment::{self, End, Place, Segment};
 use super::{AppendError, Appended, Entry};
 
+/// The largest append, and so the largest write: 32 MiB with the records' heads.
+pub const MAX_APPEND: usize = 32 << 20;
 /// What one sync is shared by, at most, unless a single append is larger.
 const GROUP_BYTES: usize = 8 << 20;
 /// What may wait for the writer: 64 MiB. Beyond it appends are refused.
@@ -80,6 +82,10 @@ impl<P> Shared<P> {
     /// Hands entries to the writer.
     pub fn submit(&self, entries: Vec<Entry<P>>, reply: Reply) -> Result<(), AppendError> {
         let bytes = entries.iter().map(|entry| RECORD_HEAD + entry.body.len()).sum();
+        if bytes > MAX_APPEND || entries.iter().any(|entry| entry.body.len() > MAX_BODY) {
+            let text = format!("more than {MAX_APPEND} bytes at once, or more than {MAX_BODY} in one record");
+            return Err(AppendError::Failed(text));
+        }
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(AppendError::Closed);
@@ -327,6 +333,8 @@ impl<P> Writer<P> {
             self.next_seq += 1;
             append_error("create a segment in", dir, &error)
         })?;
+        // Whatever becomes of the new one, nothing is written to the old one any more.
+        self.active = None;
         let segment = Arc::new(segment);
         self.shared.segments().push_back(Arc::clone(&segment));
         Ok(Active { segment, head, file })
