@@ -3,13 +3,12 @@
 //! When writing fails, what is to be written is kept, and lanes hand out nothing until it is written: so it stays
 //! small, and little is sent again after a crash.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::codes::FIRST_FREE;
-use super::local::Shared;
+use super::shared::Shared;
 use super::store::Batch;
 
 /// How long changes are gathered before they are written.
@@ -62,46 +61,39 @@ impl Bell {
 pub struct Keeper {
     batch: Batch,
     next_code: u8,
+    /// The last count that was written down, and below which sequence it counts.
+    total: (u64, u64),
     pruned_below: u64,
 }
 
 impl Keeper {
-    /// With the code number that was not given out when the state was loaded.
-    pub fn new(next_code: u8) -> Self {
-        Self { batch: Batch::default(), next_code: next_code.max(FIRST_FREE), pruned_below: 0 }
+    /// With the code number that was to be given out next and the count of calls when the state was loaded.
+    pub fn new(next_code: u8, total: (u64, u64)) -> Self {
+        Self { batch: Batch::default(), next_code: next_code.max(FIRST_FREE), total, pruned_below: 0 }
     }
 
     /// Writes down what changed. `false` if that failed; then it is kept for the next time.
     pub fn checkpoint<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
         let lanes = shared.lanes();
-        let mut needed = HashMap::new();
         let mut low = u64::MAX;
         for lane in &lanes {
             let mut state = lane.state();
             low = low.min(state.lane.low());
             self.batch.dead.extend(state.dead.drain(..).map(|row| (lane.id, row)));
             if let Some(delta) = state.lane.checkpoint() {
-                needed.insert(lane.id, delta.needed);
                 self.batch.lanes.entry(lane.id).or_default().absorb(delta);
             }
         }
-        let (end, journalled) = {
-            let newest = shared.tail.read();
-            (newest.recent.end(), newest.journalled)
-        };
-        shared.tail.drop_below(low.min(end));
+        // After the lanes: it is never behind what they have seen.
+        let total = shared.tail.total();
+        shared.tail.drop_below(low.min(total.0));
         let (codes, next_code) = shared.new_codes(self.next_code);
         self.batch.codes = codes;
         self.batch.sources.extend(shared.take_new_sources());
         if self.batch.is_empty() {
             return true;
         }
-        // After the lanes: it is never behind what they have seen.
-        self.batch.total = Some((end, journalled));
-        if let Err(error) = shared.store.commit(&self.batch) {
-            if !shared.stalled.swap(true, Ordering::SeqCst) {
-                tracing::error!(%error, "the lanes' state cannot be written down; deliveries wait until it can");
-            }
+        if !self.commit(shared, total) {
             return false;
         }
         let batch = std::mem::take(&mut self.batch);
@@ -121,12 +113,28 @@ impl Keeper {
         true
     }
 
+    fn commit<T>(&mut self, shared: &Shared<T>, total: (u64, u64)) -> bool {
+        self.batch.total = Some(total);
+        if let Err(error) = shared.store.commit(&self.batch) {
+            if !shared.stalled.swap(true, Ordering::SeqCst) {
+                tracing::error!(%error, "the lanes' state cannot be written down; deliveries wait until it can");
+            }
+            return false;
+        }
+        self.total = total;
+        true
+    }
+
     /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
     pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
-        let end = shared.journal.next_seq();
+        let total = shared.tail.total();
+        // Calls can be counted only while the journal has them.
+        if total != self.total && !self.commit(shared, total) {
+            return;
+        }
         let lanes = shared.lanes();
         let needed = lanes.iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
-        shared.journal.retain(needed.unwrap_or(end), (shared.clock)());
+        shared.journal.retain(needed.unwrap_or(total.0), (shared.clock)());
         let first_seq = shared.journal.first_seq();
         if first_seq <= self.pruned_below {
             return;

@@ -1,42 +1,32 @@
 //! The queue on the local disk: the journal, the lanes' state and the newest records, put together.
 //!
-//! What a lane may hand out is decided by [`Lane`], what is written when by the keeper. Here is the way of a block of
+//! What a lane may hand out is decided by `Lane`, what is written when by the keeper. Here is the way of a block of
 //! deliveries: from the tail, or from the journal for a lane that is behind, to whoever claims them, and back.
 
-use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use siphasher::sip::SipHasher13;
-use tokio::sync::Notify;
 
-use super::codes::{self, Codes};
-use super::feed::{Feed, Fetched, Step};
+use super::feed::Step;
 use super::files::{Files, RealFiles};
-use super::journal::{self, Journal, ReadError, Stored};
-use super::keeper::{self, Bell, Keeper};
-use super::lane::{Lane, Limits, Saved};
+use super::journal::{self, Journal, ReadError};
+use super::keeper;
+use super::lane::Limits;
 use super::record::Head;
 use super::recovery::{OpenError as JournalError, Recovered};
-use super::store::{Batch, DeadRow, SavedLane, Store, StoreError};
+use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
+use super::store::{DeadRow, Store, StoreError};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
 use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Queue, Settled};
 
-/// How much is read from the journal at once: bytes.
-const BLOCK: usize = 512 << 10;
-/// How much is read around an event that is fetched again: bytes.
-const FETCH: usize = 16 << 10;
-/// How much is fetched at once: bytes.
-const MAX_FETCHED: usize = 1 << 20;
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
-/// Waits for a time are cut into pieces of this length, in case the clock is set: milliseconds.
-const LONGEST_WAIT_MS: u64 = 1000;
 
 /// Decodes a record that is read back; `None` if it cannot be.
 pub type Decode<T> = Arc<dyn Fn(&Head, &[u8]) -> Option<T> + Send + Sync>;
@@ -98,95 +88,6 @@ pub enum OpenError {
     TooManyLanes,
 }
 
-/// One lane and what it needs.
-pub(super) struct Cell<T> {
-    pub id: u16,
-    pub name: String,
-    /// The lowest sequence that is needed after a crash.
-    pub needed: AtomicU64,
-    wake: Arc<Notify>,
-    state: Mutex<Feed<T>>,
-}
-
-impl<T> Cell<T> {
-    pub fn state(&self) -> MutexGuard<'_, Feed<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Default)]
-struct Sources {
-    names: BTreeMap<u16, String>,
-    ids: HashMap<String, u16>,
-    unwritten: Vec<(u16, String)>,
-}
-
-/// What the queue and its keeper share.
-pub(super) struct Shared<T> {
-    pub journal: Journal<Fresh<T>>,
-    pub store: Store,
-    pub tail: Arc<Tail<T>>,
-    pub bell: Bell,
-    pub clock: Clock,
-    /// The state cannot be written down.
-    pub stalled: AtomicBool,
-    closing: AtomicBool,
-    keeper: Mutex<Keeper>,
-    lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
-    /// Every lane there ever was, as it was last put down.
-    known: Mutex<Vec<SavedLane>>,
-    codes: RwLock<Codes>,
-    sources: RwLock<Sources>,
-    decode: Decode<T>,
-    hash_key: [u8; 16],
-    limits: Limits,
-    behind_bytes: usize,
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<T> Shared<T> {
-    pub fn lanes(&self) -> Vec<Arc<Cell<T>>> {
-        read(&self.lanes).values().cloned().collect()
-    }
-
-    pub fn lane_ids(&self) -> Vec<u16> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|lane| lane.id).collect()
-    }
-
-    pub fn keeper(&self) -> MutexGuard<'_, Keeper> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The codes that were given out since `next` was the next one, and the next one now.
-    pub fn new_codes(&self, next: u8) -> (Vec<(u8, Code)>, u8) {
-        let codes = read(&self.codes);
-        (codes.since(next), codes.next())
-    }
-
-    pub fn take_new_sources(&self) -> Vec<(u16, String)> {
-        if read(&self.sources).unwritten.is_empty() {
-            return Vec::new();
-        }
-        std::mem::take(&mut write(&self.sources).unwritten)
-    }
-
-    fn lane(&self, name: &str) -> Option<Arc<Cell<T>>> {
-        read(&self.lanes).get(name).cloned()
-    }
-
-    fn number(&self, code: &Code) -> u8 {
-        let known = codes::fixed(code).or_else(|| read(&self.codes).number(code));
-        known.unwrap_or_else(|| write(&self.codes).number_or_new(code))
-    }
-}
-
 /// The queue on the local disk. Dropping it without [`Queue::close`] is like a crash: what was settled in the last
 /// 100 ms may be handed out again.
 pub struct LocalQueue<T> {
@@ -234,34 +135,12 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let loaded = store.load()?;
         journal_options.min_next_seq = journal_options.min_next_seq.max(loaded.total.0);
         let (journal, recovered) = open_journal(journal_options)?;
-        let end = journal.next_seq();
-        let journalled = count(&journal, loaded.total)?;
-        tail.begin(end, journalled);
-
-        let mut codes = Codes::default();
-        for (number, code) in loaded.codes {
-            codes.restore(number, code);
-        }
-        let ids = loaded.sources.iter().map(|(id, name)| (name.clone(), *id)).collect();
-        let shared = Arc::new(Shared {
-            journal,
-            store,
-            tail,
-            bell: Bell::default(),
-            clock,
-            stalled: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            keeper: Mutex::new(Keeper::new(codes.next())),
-            lanes: RwLock::default(),
-            known: Mutex::default(),
-            codes: RwLock::new(codes),
-            sources: RwLock::new(Sources { names: loaded.sources, ids, unwritten: Vec::new() }),
-            decode,
-            hash_key: loaded.hash_key,
-            limits: options.limits(),
-            behind_bytes: options.behind_bytes,
-        });
-        shared.resume(loaded.lanes);
+        // Where the journal has lost calls, the lanes remember that there were more.
+        let journalled = count(&journal, loaded.total)?.max(loaded.journalled());
+        tail.begin(journal.next_seq(), journalled);
+        let (limits, behind_bytes) = (options.limits(), options.behind_bytes);
+        let parts = Parts { journal, store, tail, loaded, clock, decode, limits, behind_bytes };
+        let shared = Arc::new(Shared::new(parts));
         shared.set_lanes(&options.lanes)?;
         let worker = Arc::clone(&shared);
         let thread =
@@ -313,253 +192,6 @@ fn count<P: Send + 'static>(journal: &Journal<P>, (seq, mut count): (u64, u64)) 
         let Some((head, _)) = block.last() else { return Ok(count) };
         count += block.len() as u64;
         from = head.seq + 1;
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
-    /// Takes up the lanes as an earlier run left them.
-    fn resume(&self, mut saved: Vec<SavedLane>) {
-        let mut lanes = write(&self.lanes);
-        for lane in saved.iter_mut().filter(|lane| lane.active) {
-            lanes.insert(lane.name.clone(), self.cell(lane));
-            // It is kept in the lane from now on.
-            lane.saved = Saved::default();
-        }
-        drop(lanes);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = saved;
-    }
-
-    fn cell(&self, lane: &SavedLane) -> Arc<Cell<T>> {
-        let needed = lane.saved.rows.first_key_value().map_or(lane.saved.base, |(seq, _)| *seq);
-        let state = Lane::resume(self.limits, lane.saved.clone());
-        Arc::new(Cell {
-            id: lane.id,
-            name: lane.name.clone(),
-            needed: AtomicU64::new(needed.min(lane.saved.base)),
-            wake: Arc::default(),
-            state: Mutex::new(Feed::new(state, self.behind_bytes)),
-        })
-    }
-
-    fn set_lanes(&self, names: &[String]) -> Result<(), OpenError> {
-        let mut keeper = self.keeper();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = self.lanes().into_iter().filter(|cell| !names.contains(&cell.name)).collect();
-        self.remove(&mut keeper, &mut known, removed)?;
-        self.add(&mut known, names)?;
-        let waiting = self.lanes().iter().map(|cell| Arc::clone(&cell.wake)).collect();
-        self.tail.set_waiting(waiting);
-        self.bell.changed();
-        Ok(())
-    }
-
-    fn remove(
-        &self,
-        keeper: &mut Keeper,
-        known: &mut [SavedLane],
-        removed: Vec<Arc<Cell<T>>>,
-    ) -> Result<(), OpenError> {
-        if removed.is_empty() {
-            return Ok(());
-        }
-        for cell in &removed {
-            let mut state = cell.state();
-            let newest = self.tail.read();
-            let left = state.lane.end_all(newest.recent.end(), newest.journalled, codes::REMOVED);
-            tracing::info!(
-                lane = cell.name,
-                left,
-                "a destination was removed; what was left for it is skipped"
-            );
-        }
-        if !keeper.checkpoint(self) {
-            // It is tried again with the next checkpoint; the lane goes with the next change of lanes.
-            return Ok(());
-        }
-        for cell in removed {
-            write(&self.lanes).remove(&cell.name);
-            if let Some(lane) = known.iter_mut().find(|lane| lane.id == cell.id) {
-                let mut state = cell.state();
-                lane.active = false;
-                lane.saved = state.lane.saved();
-            }
-            cell.wake.notify_waiters();
-        }
-        self.store.put_lanes(known.iter().filter(|lane| !lane.active))?;
-        Ok(())
-    }
-
-    fn add(&self, known: &mut Vec<SavedLane>, names: &[String]) -> Result<(), OpenError> {
-        let (end, journalled) = {
-            let newest = self.tail.read();
-            (newest.recent.end(), newest.journalled)
-        };
-        let mut added = Vec::new();
-        for name in names {
-            if read(&self.lanes).contains_key(name) || added.iter().any(|lane: &SavedLane| lane.name == *name)
-            {
-                continue;
-            }
-            let at = match known.iter().position(|lane| lane.name == *name) {
-                Some(at) => at,
-                None => {
-                    let id = known.iter().map(|lane| lane.id).max().unwrap_or_default();
-                    let id = id.checked_add(1).ok_or(OpenError::TooManyLanes)?;
-                    known.push(SavedLane { id, name: name.clone(), active: true, saved: Saved::default() });
-                    known.len() - 1
-                }
-            };
-            let Some(lane) = known.get_mut(at) else { continue };
-            lane.active = true;
-            lane.saved.base = end;
-            lane.saved.begin = journalled.saturating_sub(lane.saved.counts.values().sum());
-            added.push(lane.clone());
-        }
-        if added.is_empty() {
-            return Ok(());
-        }
-        self.store.put_lanes(&added)?;
-        let cells = added.iter().map(|lane| (lane.name.clone(), self.cell(lane)));
-        write(&self.lanes).extend(cells);
-        Ok(())
-    }
-
-    /// One step of a claim.
-    fn step(&self, cell: &Cell<T>, max: usize) -> Step<T> {
-        if self.closing.load(Ordering::SeqCst) || self.lane(&cell.name).is_none() {
-            return Step::Out(Vec::new());
-        }
-        if self.stalled.load(Ordering::SeqCst) {
-            return Step::Wait(Some(LONGEST_WAIT_MS));
-        }
-        let now_ms = (self.clock)();
-        let mut feed = cell.state();
-        let newest = self.tail.read();
-        let step = feed.step(&newest, max, now_ms);
-        drop(newest);
-        if feed.lane.has_changed() {
-            self.bell.changed();
-        }
-        step
-    }
-
-    fn read_for(&self, cell: &Cell<T>, step: Step) -> Result<(), ReadError> {
-        match step {
-            Step::Read { from, tail } => {
-                let block = self.journal.read(from, BLOCK)?;
-                let decoded = block.iter().map(|stored| self.decoded(stored)).collect();
-                cell.state().add_block(from, tail, decoded);
-            }
-            Step::Fetch(seqs) => {
-                let fetched = self.fetch(seqs)?;
-                cell.state().add_fetched(fetched);
-            }
-            Step::Out(_) | Step::Again | Step::Wait(_) => {}
-        }
-        Ok(())
-    }
-
-    fn decoded(&self, (head, body): &Stored) -> (Head, Option<T>, usize) {
-        (*head, (self.decode)(head, body), body.len())
-    }
-
-    /// Reads single events again; the first of them, and as many more as fit.
-    fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
-        seqs.sort_unstable();
-        let mut block: Vec<Stored> = Vec::new();
-        let mut fetched = Vec::with_capacity(seqs.len());
-        let mut bytes = 0;
-        for seq in seqs {
-            if bytes > MAX_FETCHED {
-                break;
-            }
-            if block.last().is_none_or(|(last, _)| last.seq < seq) {
-                block = self.journal.read(seq, FETCH)?;
-            }
-            let at = block.partition_point(|(head, _)| head.seq < seq);
-            let found = match block.get(at).filter(|(head, _)| head.seq == seq) {
-                Some((head, body)) => {
-                    bytes += body.len();
-                    (self.decode)(head, body).ok_or(codes::UNDECODABLE)
-                }
-                None => Err(codes::LOST),
-            };
-            fetched.push((seq, found));
-        }
-        Ok(fetched)
-    }
-
-    fn settle(&self, cell: &Cell<T>, settled: Vec<(Id, Settled)>) {
-        let now_ms = (self.clock)();
-        let mut feed = cell.state();
-        for (Id(seq), how) in settled {
-            match how {
-                Settled::Done(code) => drop(feed.lane.done(seq, self.number(&code))),
-                Settled::Later { at_ms, reason } => drop(feed.lane.later(seq, at_ms, now_ms, &reason)),
-                Settled::Release => drop(feed.lane.release(seq)),
-                Settled::Dead(dead) => {
-                    let number = self.number(&Code::Dead(dead.code.clone()));
-                    if feed.lane.done(seq, number).is_some() {
-                        feed.dead.push(DeadRow { seq, number, at_ms: now_ms, dead });
-                    }
-                }
-            }
-        }
-        drop(feed);
-        self.bell.changed();
-        cell.wake.notify_waiters();
-    }
-
-    fn counts(&self, cell: &Cell<T>) -> LaneCounts {
-        let mut feed = cell.state();
-        let (journalled, next_received) = {
-            let newest = self.tail.read();
-            let next = newest.recent.from(feed.lane.next()).next().map(|record| record.received_at_ms);
-            (newest.journalled, next.filter(|_| newest.recent.has_from(feed.lane.next())))
-        };
-        let codes = read(&self.codes);
-        let named = |(number, count): (&u8, &u64)| Some((codes.code(*number)?.clone(), *count));
-        let unfinished = feed.lane.unfinished(journalled);
-        let mut oldest = feed.lane.oldest_received_at_ms();
-        if oldest.is_none() && unfinished > 0 {
-            oldest = next_received.or_else(|| feed.next_received(|from| self.journal.read(from, 1).ok()));
-        }
-        LaneCounts {
-            unfinished,
-            in_flight: feed.lane.in_flight(),
-            retrying: feed.lane.retrying(),
-            oldest_received_at_ms: oldest,
-            finished: feed.lane.counts().iter().filter_map(named).collect(),
-        }
-    }
-
-    fn source_id(&self, name: &str) -> u16 {
-        if let Some(id) = read(&self.sources).ids.get(name) {
-            return *id;
-        }
-        let mut sources = write(&self.sources);
-        if let Some(id) = sources.ids.get(name) {
-            return *id;
-        }
-        let id = sources.names.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
-        sources.names.insert(id, name.to_owned());
-        sources.ids.insert(name.to_owned(), id);
-        let batch = Batch { sources: vec![(id, name.to_owned())], ..Batch::default() };
-        // Before a call of this source can be journalled.
-        if let Err(error) = self.store.commit(&batch) {
-            tracing::warn!(%error, "a source's number is written down later");
-            sources.unwritten.extend(batch.sources);
-            self.bell.changed();
-        }
-        id
-    }
-
-    /// Ends in order; blocks on the disk.
-    fn close(&self) {
-        self.journal.close();
-        if !self.keeper().checkpoint(self) {
-            tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
-        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod chunks;
 pub mod codes;
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod delta;
 pub mod duplicates;
 #[cfg(test)]
 pub mod faults;
@@ -21,6 +22,7 @@ mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+mod shared;
 pub mod store;
 mod tail;
 pub mod window;

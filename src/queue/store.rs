@@ -14,7 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 use super::chunks;
 use super::codes::{UNREAD, cut};
-use super::lane::{Delta, Row, Saved};
+use super::delta::{Delta, Row, Saved};
 use super::window::Shape;
 use super::{Code, Dead};
 
@@ -101,6 +101,17 @@ pub struct Loaded {
     pub lanes: Vec<SavedLane>,
 }
 
+impl Loaded {
+    /// How many calls must have been journalled, by what the lanes have done.
+    pub fn journalled(&self) -> u64 {
+        self.lanes
+            .iter()
+            .map(|SavedLane { saved, .. }| saved.begin + saved.counts.values().sum::<u64>())
+            .max()
+            .unwrap_or(0)
+    }
+}
+
 /// A dead letter as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadRow {
@@ -169,29 +180,17 @@ impl Store {
 
     /// Creates the tables in a new file, and checks the format of an old one.
     fn prepare(&self) -> Result<(), StoreError> {
-        let found = self.write(|tx| {
-            let mut meta = tx.open_table(META)?;
-            let found =
-                meta.get("format")?.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes));
-            if found.is_none() {
-                meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
-                // 122 of its 128 bits are random, from the operating system.
-                meta.insert("hash_key", uuid::Uuid::new_v4().as_bytes().as_slice())?;
+        let found = self.with(|database| {
+            let tx = database.begin_read()?;
+            match tx.open_table(META) {
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                table => Ok(table?.get("format")?.map(|value| version(value.value()))),
             }
-            drop(meta);
-            tx.open_table(VALUES)?;
-            tx.open_table(SOURCES)?;
-            tx.open_table(CODES)?;
-            tx.open_table(LANES)?;
-            tx.open_table(COUNTS)?;
-            tx.open_table(CHUNKS)?;
-            tx.open_table(ROWS)?;
-            tx.open_table(DEAD)?;
-            Ok(found)
         })?;
         match found {
-            Some(found) if found != FORMAT => Err(StoreError::Format { path: self.path.clone(), found }),
-            _ => Ok(()),
+            Some(FORMAT) => Ok(()),
+            Some(found) => Err(StoreError::Format { path: self.path.clone(), found }),
+            None => self.write(create),
         }
     }
 
@@ -381,6 +380,27 @@ fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
     builder
+}
+
+/// A version that cannot be read is none that is known.
+fn version(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(u32::MAX, u32::from_le_bytes)
+}
+
+fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut meta = tx.open_table(META)?;
+    meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
+    // 122 of its 128 bits are random, from the operating system.
+    meta.insert("hash_key", uuid::Uuid::new_v4().as_bytes().as_slice())?;
+    tx.open_table(VALUES)?;
+    tx.open_table(SOURCES)?;
+    tx.open_table(CODES)?;
+    tx.open_table(LANES)?;
+    tx.open_table(COUNTS)?;
+    tx.open_table(CHUNKS)?;
+    tx.open_table(ROWS)?;
+    tx.open_table(DEAD)?;
+    Ok(())
 }
 
 fn in_chunk(seq: u64) -> usize {

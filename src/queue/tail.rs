@@ -162,6 +162,12 @@ impl<T> Tail<T> {
         self.newest.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The journal's end, and how many calls have been journalled below it.
+    pub fn total(&self) -> (u64, u64) {
+        let newest = self.read();
+        (newest.recent.end(), newest.journalled)
+    }
+
     /// Drops the records below a sequence.
     pub fn drop_below(&self, seq: u64) {
         if self.read().recent.start() < seq {

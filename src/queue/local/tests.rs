@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicI64;
 
 use super::*;
+use crate::queue::codes;
 use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
 
 /// A directory and a clock.
@@ -285,4 +286,145 @@ async fn files_are_private_and_the_directory_is_used_once() {
     assert!(matches!(second, Err(OpenError::Journal(JournalError::Locked { .. }))));
     drop(queue);
     place.open(&["a"]);
+}
+
+/// What one lane's vendor has seen.
+#[derive(Default)]
+struct Vendor {
+    seen: BTreeSet<u64>,
+    held: Vec<Claimed<String>>,
+}
+
+impl Vendor {
+    /// Whoever is handed out must be the oldest accepted one of its order key that the vendor has not seen, or one
+    /// that it has seen already.
+    fn take(&mut self, claimed: &Claimed<String>, accepted: &[u64]) {
+        let n: u64 = claimed.payload.strip_prefix("call ").unwrap().parse().unwrap();
+        assert_eq!(claimed.order_key, n % KEYS);
+        for earlier in accepted.iter().filter(|other| **other % KEYS == n % KEYS && **other < n) {
+            assert!(self.seen.contains(earlier), "{n} overtook {earlier}");
+        }
+    }
+}
+
+const KEYS: u64 = 7;
+const BOTH: [&str; 2] = ["a", "b"];
+
+struct Lives {
+    random: fastrand::Rng,
+    disk: crate::queue::faults::FaultyFiles,
+    dir: tempfile::TempDir,
+    accepted: Vec<u64>,
+    next: u64,
+    vendors: [Vendor; 2],
+}
+
+impl Lives {
+    fn open(&self) -> LocalQueue<String> {
+        let mut journal = journal::Options::new(self.dir.path());
+        journal.segment_bytes = 4096;
+        journal.retain = Duration::ZERO;
+        let mut options = Options::new(journal, BOTH.map(str::to_owned).into());
+        options.tail_bytes = 2_000;
+        options.behind_bytes = 1_000;
+        let decode = |_: &Head, body: &[u8]| String::from_utf8(body.to_vec()).ok();
+        let files = Arc::new(self.disk.for_new_process());
+        LocalQueue::open_on(files, options, Arc::new(decode), Arc::new(real_now)).unwrap().0
+    }
+
+    async fn live(&mut self, queue: &LocalQueue<String>, steps: usize) {
+        for _ in 0..steps {
+            match self.random.u32(..10) {
+                0..3 => self.append(queue).await,
+                3 => queue.shared.keeper().retain(&queue.shared),
+                4 => drop(queue.shared.keeper().checkpoint(&queue.shared)),
+                _ => {
+                    let lane = self.random.usize(..2);
+                    let wait = Duration::from_millis(3);
+                    let max = self.random.usize(1..8);
+                    if let Ok(claimed) = tokio::time::timeout(wait, queue.claim(BOTH[lane], max)).await {
+                        claimed.iter().for_each(|c| self.vendors[lane].take(c, &self.accepted));
+                        self.vendors[lane].held.extend(claimed);
+                    }
+                    self.settle(queue, lane);
+                }
+            }
+        }
+    }
+
+    async fn append(&mut self, queue: &LocalQueue<String>) {
+        let block = self.next..self.next + self.random.u64(1..20);
+        self.next = block.end;
+        if self.random.u32(..8) == 0 {
+            self.disk.fail_writes(1);
+        }
+        if queue.append(many(block.clone(), KEYS)).await.is_ok() {
+            self.accepted.extend(block);
+        }
+    }
+
+    fn settle(&mut self, queue: &LocalQueue<String>, lane: usize) {
+        let Vendor { held, seen } = &mut self.vendors[lane];
+        let mut settled = Vec::new();
+        while !held.is_empty() && self.random.u32(..5) > 0 {
+            let claimed = held.swap_remove(self.random.usize(..held.len()));
+            let n: u64 = claimed.payload.strip_prefix("call ").unwrap().parse().unwrap();
+            let how = match self.random.u32(..6) {
+                0 => Settled::Later { at_ms: real_now() + self.random.i64(..4), reason: String::new() },
+                1 => Settled::Release,
+                _ => {
+                    seen.insert(n);
+                    Settled::Done(Code::Delivered)
+                }
+            };
+            settled.push((claimed.id, how));
+        }
+        queue.settle(BOTH[lane], settled);
+    }
+}
+
+async fn random_lives(seed: u64) {
+    let disk = crate::queue::faults::FaultyFiles::new(seed);
+    let mut lives = Lives {
+        random: fastrand::Rng::with_seed(seed),
+        disk,
+        dir: tempfile::tempdir().unwrap(),
+        accepted: Vec::new(),
+        next: 0,
+        vendors: Default::default(),
+    };
+    for _ in 0..5 {
+        let queue = lives.open();
+        let steps = lives.random.usize(5..80);
+        lives.live(&queue, steps).await;
+        if lives.random.bool() {
+            lives.disk.kill()
+        } else {
+            lives.disk.cut_power()
+        }
+        drop(queue);
+        lives.vendors.iter_mut().for_each(|vendor| vendor.held.clear());
+    }
+    let queue = lives.open();
+    for (lane, vendor) in BOTH.into_iter().zip(&mut lives.vendors) {
+        while queue.counts(lane).unwrap().unfinished > 0 {
+            let claimed = claim(&queue, lane, 1).await;
+            for claimed in &claimed {
+                vendor.take(claimed, &lives.accepted);
+                vendor.seen.insert(claimed.payload.strip_prefix("call ").unwrap().parse().unwrap());
+            }
+            queue.settle(lane, done(&claimed));
+        }
+        assert!(claim_now(&queue, lane).await.is_empty());
+        let missing: Vec<_> = lives.accepted.iter().filter(|n| !vendor.seen.contains(n)).collect();
+        assert!(missing.is_empty(), "seed {seed}: {lane} never got {missing:?}");
+        assert_eq!(queue.counts(lane).unwrap().finished, [(Code::Delivered, vendor.seen.len() as u64)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_nor_overtaken_through_crashes() {
+    for seed in 0..12 {
+        random_lives(seed).await;
+    }
 }
