@@ -247,6 +247,7 @@ impl Ingest {
         match received {
             Ok(refusals) => reply::accepted(&refusals),
             Err(failure) => {
+                tracing::debug!(path = head.uri.path(), code = failure.code(), "a request was refused");
                 self.count_stranger(&failure);
                 reply::failure(&failure)
             }
