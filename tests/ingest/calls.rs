@@ -579,6 +579,8 @@ async fn row_55_pixels_always_show() {
         assert_eq!(server.journal().len(), kept, "{path}");
     }
     assert!(server.metric(r#"fanout_calls_total{source="web",type="track",result="unsupported"} 1"#));
+    assert_eq!(server.send("HEAD", &format!("/v1/pixel/identify?data={data}"), &[], b"").await.status, 405);
+    assert_eq!(server.journal().len(), 0);
     server.queue.fail_with(Some(AppendError::Closed));
     let reply = server.send("GET", &format!("/v1/pixel/identify?data={data}"), &[], b"").await;
     assert_eq!((reply.status, reply.header("content-type")), (503, "image/gif"));
