@@ -39,8 +39,8 @@ pub trait Secrets {
     fn bearer_token(&self) -> Option<&str>;
 }
 
-/// What a request's head says about its source.
-#[derive(Debug, Default)]
+/// What a request's head says about its source. Not printable: it holds keys.
+#[derive(Default)]
 pub struct Credentials<'a> {
     basic: Option<String>,
     bearer: Option<&'a str>,

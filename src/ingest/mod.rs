@@ -179,7 +179,9 @@ impl Ingest {
             return answer;
         }
         let endpoint = paths::find(head.uri.path()).ok_or(Failure::NotFound).and_then(|endpoint| {
-            let asked = if head.method == Method::HEAD { "GET" } else { head.method.as_str() };
+            // A pixel that is only asked about was not shown.
+            let is_look = head.method == Method::HEAD && !matches!(endpoint, Endpoint::Pixel(_));
+            let asked = if is_look { "GET" } else { head.method.as_str() };
             if asked == endpoint.method() { Ok(endpoint) } else { Err(Failure::Method(endpoint.method())) }
         });
         match endpoint {
@@ -247,6 +249,7 @@ impl Ingest {
         match received {
             Ok(refusals) => reply::accepted(&refusals),
             Err(failure) => {
+                tracing::debug!(path = head.uri.path(), code = failure.code(), "a request was refused");
                 self.count_stranger(&failure);
                 reply::failure(&failure)
             }

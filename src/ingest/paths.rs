@@ -22,7 +22,7 @@ pub enum Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    /// The method it is called with; `OPTIONS` goes everywhere, `HEAD` wherever `GET` does.
+    /// The method it is called with; `OPTIONS` goes everywhere, `HEAD` wherever `GET` does but to pixels.
     pub fn method(self) -> &'static str {
         match self {
             Endpoint::Call(_) | Endpoint::Batch | Endpoint::ClientMetrics => "POST",

@@ -220,6 +220,11 @@ fn later(seconds: u16, code: &'static str, message: &str) -> Wording {
 }
 
 impl Failure {
+    /// Its code, as callers see it.
+    pub fn code(&self) -> &'static str {
+        self.wording().code
+    }
+
     fn wording(&self) -> Wording {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {
