@@ -1,10 +1,14 @@
 //! The command line: what can be asked, and who answers. It reads arguments and picks the exit code; each command has a
 //! file of its own.
 
+mod adapters;
 mod args;
 mod check;
 mod completions;
+pub mod examples;
 mod output;
+mod preview;
+mod test_adapter;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -55,6 +59,9 @@ fn answer(arguments: Arguments, out: &mut dyn Write) -> io::Result<Ending> {
     let common = arguments.common;
     match arguments.command {
         Command::Check => check::run(&common, out),
+        Command::Preview(arguments) => preview::run(&common, &arguments, out),
+        Command::Adapters { name } => adapters::run(&common, name.as_deref(), out),
+        Command::TestAdapter { folder, update } => test_adapter::run(&common, &folder, update, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
 }
