@@ -14,12 +14,14 @@ fn main() -> io::Result<()> {
     names.sort_unstable();
     let mut code = String::from("static BUILTIN: &[Adapter] = &[\n");
     for name in names {
-        let file = format!("/{name}/manifest.toml");
-        writeln!(
-            code,
-            "    Adapter {{ name: {name:?}, manifest: include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {file:?})) }},"
-        )
-        .map_err(io::Error::other)?;
+        let text = |file: &str| format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{name}/{file}\"))");
+        let sandbox = match here.join(&name).join("sandbox.json").is_file() {
+            true => format!("Some({})", text("sandbox.json")),
+            false => "None".to_owned(),
+        };
+        let manifest = text("manifest.toml");
+        writeln!(code, "    Adapter {{ name: {name:?}, manifest: {manifest}, sandbox: {sandbox} }},")
+            .map_err(io::Error::other)?;
     }
     code.push_str("];\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());

@@ -8,6 +8,8 @@ pub struct Adapter {
     pub name: &'static str,
     /// The text of its `manifest.toml`.
     pub manifest: &'static str,
+    /// The text of its `sandbox.json`, where its vendor does not simply answer 200 with `{}`.
+    pub sandbox: Option<&'static str>,
 }
 
 include!(concat!(env!("OUT_DIR"), "/builtin.rs"));

@@ -114,3 +114,236 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = Folder::with("").command(&["completions", "zsh"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+/// An adapter of the operator's own, with one golden case.
+const ACME: &str = r#"
+adapter = { name = "Acme", docs = "https://example.com/docs", checked = "2026-07" }
+[settings]
+key = { type = "secret", doc = "API key" }
+region = { type = "choice", choices = ["us", "eu"], default = "us", doc = "Where the data lives" }
+[identity]
+key = ["{user_id}"]
+[[request]]
+url = "https://{settings.region}.example.com/users"
+headers = { Authorization = "Bearer {settings.key}" }
+body = { id = "{identity}", mail = "{traits.email}", big = "{custom.big}" }
+"#;
+
+const CASE: &str = r#"{ "about": "a user with an address", "settings": { "key": "k-123" }, "now": "2026-08-01T12:00:05Z",
+  "events": [ { "type": "identify", "messageId": "m-1", "userId": "u_42", "traits": { "email": "ada@example.com" } } ],
+  "exchanges": [ { "request": { "method": "POST", "url": "https://us.example.com/users",
+    "headers": { "Content-Type": "application/json", "Authorization": "Bearer k-123" },
+    "body": { "id": "u_42", "mail": "ada@example.com" } }, "response": { "status": 200 } } ],
+  "outcomes": [ { "delivered": true } ] }"#;
+
+const GOOD: &str = r#"
+adapters_dir = "own"
+[[sources]]
+name = "web"
+write_key = "${WRITE_KEY}"
+[destinations.first]
+adapter = "acme"
+settings = { key = "${ACME_KEY}" }
+[destinations.second]
+adapter = "acme"
+enabled = false
+settings = { key = "${NOT_SET}" }
+[destinations.third]
+adapter = "acme"
+paused = true
+sources = ["web"]
+settings = { key = "k-3", region = "eu" }
+"#;
+
+const VARIABLES: &[(&str, &str)] = &[("WRITE_KEY", "0123456789"), ("ACME_KEY", "k-123")];
+
+fn with_adapter() -> Folder {
+    let folder = Folder::with(GOOD);
+    std::fs::create_dir_all(folder.path("own/acme/cases")).unwrap();
+    std::fs::write(folder.path("own/acme/manifest.toml"), ACME).unwrap();
+    std::fs::write(folder.path("own/acme/cases/one.json"), CASE).unwrap();
+    folder
+}
+
+fn lines_of_json(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn check_says_what_would_run() {
+    let folder = with_adapter();
+    let (code, out, err) = parts(&folder.run(&["check"], VARIABLES));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(
+        out,
+        "fanout.toml can be used.\n\n\
+         PART             WHERE\n\
+         tracking API     http://127.0.0.1:8080\n\
+         health, metrics  http://127.0.0.1:8081\n\
+         data directory   fanout-data, at most 10 GiB\n\n\
+         SOURCE  STATE\n\
+         web     enabled\n\n\
+         DESTINATION  ADAPTER  STATE     SOURCES\n\
+         first        acme     enabled   all\n\
+         second       acme     disabled  all\n\
+         third        acme     paused    web\n"
+    );
+    assert_eq!(parts(&folder.run(&["check", "--json"], VARIABLES)), (0, "[]\n".to_owned(), String::new()));
+}
+
+#[test]
+fn check_places_what_an_adapter_says_about_its_settings() {
+    let folder = with_adapter();
+    std::fs::write(folder.path("fanout.toml"), GOOD.replace("region = \"eu\"", "regoin = \"eu\"")).unwrap();
+    let (code, out, _) = parts(&folder.run(&["check"], &[("WRITE_KEY", "0123456789")]));
+    assert_eq!(code, 2);
+    assert_eq!(
+        out,
+        "fanout.toml:8:20: error: the environment variable `ACME_KEY` is not set\n    \
+         set `ACME_KEY`, or write the value itself\n\
+         fanout.toml:17:29: error: unknown setting regoin\n    did you mean region?\n\
+         2 errors, 0 warnings\n"
+    );
+}
+
+#[test]
+fn adapters_are_listed_and_described() {
+    let folder = with_adapter();
+    let (code, out, _) = parts(&folder.run(&["adapters"], &[]));
+    assert!(code == 0 && out.contains("\nmixpanel  Mixpanel  built in"), "{out}");
+    assert!(out.starts_with("ADAPTER ") && out.contains("\nacme      Acme      own/acme"), "{out}");
+    let (code, out, _) = parts(&folder.run(&["adapters", "acme"], &[]));
+    assert_eq!(code, 0);
+    assert_eq!(
+        out,
+        "Acme\nhttps://example.com/docs (checked 2026-07)\n\n\
+         SETTING  HOLDS    DEFAULT        MEANING\n\
+         key      secret   must be given  API key\n\
+         region   us | eu  \"us\"           Where the data lives\n\n\
+         In the configuration:\n\n[destinations.acme]\nsettings = { key = \"${ACME_KEY}\" }\n"
+    );
+    let (_, out, _) = parts(&folder.run(&["adapters", "acme", "--json"], &[]));
+    let adapter = &lines_of_json(&out)[0];
+    assert_eq!((&adapter["name"], &adapter["settings"][0]["secret"]), (&"acme".into(), &true.into()));
+    let (_, out, _) = parts(&folder.run(&["adapters", "--json"], &[]));
+    assert!(lines_of_json(&out)[0].as_array().unwrap().iter().any(|adapter| adapter["vendor"] == "Mixpanel"));
+    let (code, out, err) = parts(&folder.run(&["adapters", "mixpannel"], &[]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert_eq!(err, "fanout: there is no adapter `mixpannel`; did you mean `mixpanel`?\n");
+}
+
+#[test]
+fn preview_writes_one_line_for_each_destination() {
+    let folder = with_adapter();
+    let call = r#"{"userId":"u1","integrations":{"third":false},"traits":{"email":"ada@example.com","big":12345678901234567890123}}"#;
+    std::fs::write(folder.path("call.json"), call).unwrap();
+    let (code, out, err) = parts(&folder.run(&["preview", "--event", "call.json", "--json"], VARIABLES));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert_eq!(
+        lines[0],
+        r#"{"destination":"first","adapter":"acme","outcome":"send","warnings":[],"requests":[{"method":"POST","url":"https://us.example.com/users","headers":{"Authorization":"***","Content-Type":"application/json"},"body":{"id":"u1","mail":"ada@example.com","big":12345678901234567890123}}]}"#
+    );
+    let lines = lines_of_json(&out);
+    for (line, reason) in [(1, "disabled: "), (2, "integrations: ")] {
+        assert_eq!(
+            (&lines[line]["outcome"], &lines[line]["requests"]),
+            (&"skip".into(), &serde_json::json!([]))
+        );
+        assert!(lines[line]["reason"].as_str().unwrap().starts_with(reason), "{}", lines[line]);
+    }
+    assert!(!out.contains("k-123"));
+}
+
+#[test]
+fn preview_shows_secrets_only_when_asked() {
+    let folder = with_adapter();
+    let arguments = ["preview", "--to", "third", "--show-secrets", "--event", "call.json"];
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u1","traits":{"email":"ada@example.com"}}"#)
+        .unwrap();
+    let (code, out, _) = parts(&folder.run(&arguments, VARIABLES));
+    assert_eq!(code, 0);
+    for part in [
+        "third (acme): would be sent 1 request\n",
+        "  POST https://eu.example.com/users\n",
+        "Bearer k-3",
+        "warning: paused",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+}
+
+#[test]
+fn preview_without_a_call_takes_the_specifications_example() {
+    let folder = with_adapter();
+    let (code, out, _) = parts(&folder.run(&["preview", "--json", "--to", "first"], VARIABLES));
+    let line = &lines_of_json(&out)[0];
+    assert_eq!((code, &line["outcome"]), (0, &"skip".into()));
+    assert!(line["reason"].as_str().unwrap().starts_with("integrations: "), "{line}");
+}
+
+#[test]
+fn preview_asks_sources_when_it_is_told_one() {
+    let folder = with_adapter();
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u1","traits":{}}"#).unwrap();
+    for (source, outcome) in [("web", "send"), ("app", "skip")] {
+        let arguments = ["preview", "--json", "--to", "third", "--source", source, "--event", "call.json"];
+        let (_, out, _) = parts(&folder.run(&arguments, VARIABLES));
+        assert_eq!(lines_of_json(&out)[0]["outcome"], outcome);
+    }
+}
+
+#[test]
+fn preview_explains_what_it_cannot_take() {
+    let folder = with_adapter();
+    for (call, message) in [
+        ("{", "the call would be refused: the body is no JSON"),
+        ("{\"traits\":{}}", "the call would be refused: neither userId nor anonymousId is given"),
+        ("{\"batch\":[]}", "this is a batch; give one of its calls"),
+        ("{\"type\":\"identfy\",\"userId\":\"u\"}", "`identfy` is no type of call; use `identify`"),
+    ] {
+        std::fs::write(folder.path("call.json"), call).unwrap();
+        let (code, out, err) = parts(&folder.run(&["preview", "--event", "call.json"], VARIABLES));
+        assert_eq!((code, out.as_str()), (1, ""), "{call}");
+        assert!(err.contains(message), "{err}");
+    }
+    let (code, _, err) = parts(&folder.run(&["preview", "--to", "frist"], VARIABLES));
+    assert_eq!((code, err.as_str()), (2, "fanout: there is no destination `frist`; did you mean `first`?\n"));
+    let (code, out, err) = parts(&folder.run(&["preview"], &[]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.contains("fanout.toml:5:13: error: the environment variable `WRITE_KEY` is not set"),
+        "{err}"
+    );
+}
+
+#[test]
+fn cases_of_an_adapter_are_run_and_rewritten() {
+    let folder = with_adapter();
+    let (code, out, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (0, "ok   one.json: a user with an address\n1 case, 0 failed\n", "")
+    );
+    let case = folder.path("own/acme/cases/one.json");
+    std::fs::write(&case, CASE.replace("\"mail\"", "\"email\"")).unwrap();
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
+    assert_eq!((code, &lines_of_json(&out)[0][0]["passed"]), (1, &false.into()));
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--update"], &[]));
+    assert!(code == 0 && std::fs::read_to_string(&case).unwrap().contains("\"mail\""), "{out}");
+}
+
+#[test]
+fn a_folder_without_adapter_or_cases_is_explained() {
+    let folder = with_adapter();
+    let (code, _, err) = parts(&folder.run(&["test-adapter", "own"], &[]));
+    assert!(code == 2 && err.starts_with("fanout: cannot read own/manifest.toml: "), "{err}");
+    std::fs::remove_file(folder.path("own/acme/cases/one.json")).unwrap();
+    let (code, _, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no case"), "{err}");
+    std::fs::write(folder.path("own/acme/cases/one.json"), CASE).unwrap();
+    std::fs::write(folder.path("own/acme/manifest.toml"), ACME.replace("{identity}", "{identty}")).unwrap();
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert!(code == 1 && out.contains("own/acme/manifest.toml:11:"), "{out}");
+}

@@ -75,6 +75,40 @@ pub enum Command {
     #[command(after_help = "Examples:\n  fanout check\n  fanout --config /etc/fanout.toml check --json")]
     Check,
 
+    /// Show what each destination would get for one call; send nothing
+    ///
+    /// Routes and renders the call as live delivery does. Whatever depends on a secret is shown as `***`.
+    /// With --json: one line for each destination with destination, adapter, outcome ("send" or "skip"), reason where
+    /// it is skipped, warnings, and requests with method, url, headers and body.
+    #[command(
+        after_help = "Examples:\n  fanout preview\n  fanout preview --event call.json --to mixpanel\n  \
+        echo '{\"userId\":\"u1\",\"traits\":{\"email\":\"ada@example.com\"}}' | fanout preview --event - --json"
+    )]
+    Preview(PreviewArguments),
+
+    /// List the vendors there are, or show the settings of one
+    #[command(after_help = "Examples:\n  fanout adapters\n  fanout adapters mixpanel")]
+    Adapters {
+        /// The adapter to describe, such as `mixpanel`
+        name: Option<String>,
+    },
+
+    /// Run the golden cases of an adapter of your own
+    ///
+    /// Reads DIR/manifest.toml and DIR/cases/*.json, sends nothing, and says how each case went.
+    #[command(
+        after_help = "Examples:\n  fanout test-adapter adapters/acme\n  fanout test-adapter adapters/acme --update"
+    )]
+    TestAdapter {
+        /// The adapter's folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+
+        /// Rewrite the cases as they were seen; read the difference before you keep it
+        #[arg(long)]
+        update: bool,
+    },
+
     /// Print a script that completes the command line
     #[command(
         after_help = "Example:\n  fanout completions bash > ~/.local/share/bash-completion/completions/fanout"
@@ -83,6 +117,26 @@ pub enum Command {
         /// For which shell
         shell: Shell,
     },
+}
+
+/// What `preview` takes.
+#[derive(Args, Debug)]
+pub struct PreviewArguments {
+    /// A file with one call as JSON, `-` for standard input; without it, the specification's own example
+    #[arg(long, value_name = "FILE")]
+    pub event: Option<PathBuf>,
+
+    /// Only this destination
+    #[arg(long, value_name = "NAME")]
+    pub to: Option<String>,
+
+    /// Route as if this source had sent it; without it, `sources` of destinations is not asked
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+
+    /// Show secrets
+    #[arg(long)]
+    pub show_secrets: bool,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use fanout_sdk::destination::{Request, Transport};
 
-use super::examples::{EXAMPLES, Example};
+use super::examples;
 use super::serve::{Signals, addresses};
 use super::{Ending, output, runtime, sandbox};
 use crate::app::Instance;
@@ -64,8 +64,8 @@ async fn show(
 ) -> io::Result<Ending> {
     addresses(instance, out)?;
     writeln!(out, "sandbox       {}   (stands in for the vendors; nothing leaves this machine)", sandbox.url())?;
-    for example in EXAMPLES {
-        if let Err(problem) = post(instance, example, out).await? {
+    for (about, call) in examples::ALL {
+        if let Err(problem) = post(instance, about, call, out).await? {
             return failed(&problem);
         }
     }
@@ -91,9 +91,14 @@ async fn show(
 }
 
 /// Sends an example as an application would, over HTTP.
-async fn post(instance: &Instance, example: &Example, out: &mut dyn Write) -> io::Result<Result<(), String>> {
-    writeln!(out, "\n── call: {}", example.about)?;
-    writeln!(out, "{}", example.call.trim())?;
+async fn post(
+    instance: &Instance,
+    about: &str,
+    call: &'static str,
+    out: &mut dyn Write,
+) -> io::Result<Result<(), String>> {
+    writeln!(out, "\n── call: {about}")?;
+    writeln!(out, "{call}")?;
     out.flush()?;
     let options = transport::Options { allow_private_networks: true, ..transport::Options::default() };
     let client = match HttpTransport::new(&options) {
@@ -106,7 +111,7 @@ async fn post(instance: &Instance, example: &Example, out: &mut dyn Write) -> io
         method: "POST",
         url: format!("http://{}/v1/identify", instance.tracking),
         headers: vec![("Authorization".into(), format!("Basic {login}"))],
-        body: example.call.into(),
+        body: call.into(),
         timeout: PATIENCE,
     };
     match client.send(&request).await {

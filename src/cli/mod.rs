@@ -1,14 +1,17 @@
 //! The command line: what can be asked, and who answers. It reads arguments and picks the exit code; each command has a
 //! file of its own.
 
+mod adapters;
 mod args;
 mod check;
 mod completions;
 mod demo;
-mod examples;
+pub mod examples;
 mod output;
+mod preview;
 mod sandbox;
 mod serve;
+mod test_adapter;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -62,6 +65,9 @@ fn answer(arguments: Arguments, out: &mut dyn Write) -> io::Result<Ending> {
         Command::Demo => demo::run(out),
         Command::Sandbox { listen, count_only } => sandbox::run(&listen, count_only, out),
         Command::Check => check::run(&common, out),
+        Command::Preview(arguments) => preview::run(&common, &arguments, out),
+        Command::Adapters { name } => adapters::run(&common, name.as_deref(), out),
+        Command::TestAdapter { folder, update } => test_adapter::run(&common, &folder, update, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
 }

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use fanout_sdk::problem::Problem;
 
-pub use adapters::AdapterSet;
+pub use adapters::{Adapter, AdapterSet};
 pub use expand::World;
-pub use load::{load, log_filter, read_certificate};
+pub use load::{adapters_dir, files_in, load, log_filter, read_certificate, read_text, write_text};
 pub use resolve::resolve;
 pub use values::{ByteSize, Secret};
 

@@ -200,8 +200,7 @@ impl<'a> Reader<'a> {
 
     /// Whether a text may be a name; an error if not.
     pub fn is_name(&mut self, whose: &str, at: usize, name: &str) -> bool {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        let good = (1..=64).contains(&name.len()) && name.chars().all(allowed);
+        let good = is_name(name);
         if !good {
             self.error(
                 at,
@@ -416,6 +415,12 @@ pub fn locate(value: &Value<'_>, path: &[String]) -> usize {
         },
         _ => value.span().start,
     }
+}
+
+/// Whether a text may name a source, a destination or an adapter.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    (1..=64).contains(&text.len()) && text.chars().all(allowed)
 }
 
 /// Names in a sentence.
