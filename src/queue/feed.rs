@@ -39,13 +39,13 @@ enum Filled {
 }
 
 enum Payload<T> {
-    Here(T),
+    Here(u16, T),
     Bad(u8),
     Missing,
 }
 
-/// Events that were read again: what was decoded, or the number of the code that ends them.
-pub type Fetched<T> = Vec<(u64, Result<T, u8>)>;
+/// Events that were read again: the source and what was decoded, or the number of the code that ends them.
+pub type Fetched<T> = Vec<(u64, Result<(u16, T), u8>)>;
 
 /// A lane with what it has read.
 pub struct Feed<T> {
@@ -53,7 +53,7 @@ pub struct Feed<T> {
     /// Dead letters that are not written down yet.
     pub dead: Vec<DeadRow>,
     own: Recent<T>,
-    fetched: HashMap<u64, Result<T, u8>>,
+    fetched: HashMap<u64, Result<(u16, T), u8>>,
     /// When the next event was received, for a lane that does not claim.
     next_received: Option<(u64, i64)>,
 }
@@ -125,12 +125,15 @@ impl<T: Clone> Feed<T> {
     fn payload(&mut self, newest: &Recent<T>, seq: u64) -> Payload<T> {
         let fetched = if self.fetched.is_empty() { None } else { self.fetched.remove(&seq) };
         match fetched {
-            Some(Ok(payload)) => return Payload::Here(payload),
+            Some(Ok((source, payload))) => return Payload::Here(source, payload),
             Some(Err(code)) => return Payload::Bad(code),
             None => {}
         }
         match newest.get(seq).or_else(|| self.own.get(seq)) {
-            Some(record) => record.payload.clone().map_or(Payload::Bad(UNDECODABLE), Payload::Here),
+            Some(record) => match record.payload.clone() {
+                Some(payload) => Payload::Here(record.source, payload),
+                None => Payload::Bad(UNDECODABLE),
+            },
             None => Payload::Missing,
         }
     }
@@ -139,14 +142,15 @@ impl<T: Clone> Feed<T> {
         let mut out = Vec::with_capacity(self.lane.ready_count().min(max));
         while let Some(seq) = self.lane.next_ready().filter(|_| out.len() < max) {
             let payload = match self.payload(newest, seq) {
-                Payload::Here(payload) => Ok(payload),
+                Payload::Here(source, payload) => Ok((source, payload)),
                 Payload::Bad(code) => Err(code),
                 Payload::Missing => break,
             };
             let Some(claim) = self.lane.claim(now_ms) else { break };
             match payload {
-                Ok(payload) => out.push(Claimed {
+                Ok((source, payload)) => out.push(Claimed {
                     id: Id(claim.seq),
+                    source,
                     order_key: claim.order_key,
                     attempt: claim.attempt,
                     first_attempt_at_ms: claim.first_attempt_at_ms,

@@ -314,7 +314,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             let found = match block.get(at).filter(|(head, _)| head.seq == seq) {
                 Some((head, body)) => {
                     bytes += body.len();
-                    (self.decode)(head, body).ok_or(codes::UNDECODABLE)
+                    (self.decode)(head, body).map(|payload| (head.source, payload)).ok_or(codes::UNDECODABLE)
                 }
                 None => Err(codes::LOST),
             };

@@ -17,6 +17,7 @@ pub struct Fresh<T> {
 /// A record that is kept.
 pub struct Record<T> {
     pub seq: u64,
+    pub source: u16,
     pub order_key: u64,
     pub received_at_ms: i64,
     /// `None` if it could not be decoded.
@@ -52,10 +53,10 @@ impl<T> Recent<T> {
 
     /// Adds the next record.
     pub fn add(&mut self, head: &Head, payload: Option<T>, bytes: usize) {
-        let Head { seq, order_key, received_at_ms, .. } = *head;
+        let Head { seq, source, order_key, received_at_ms, .. } = *head;
         // A record costs something even when its body is empty.
         let bytes = bytes + size_of::<Record<T>>();
-        self.records.push_back(Record { seq, order_key, received_at_ms, payload, bytes });
+        self.records.push_back(Record { seq, source, order_key, received_at_ms, payload, bytes });
         self.bytes += bytes;
         self.end = seq + 1;
     }
