@@ -1,7 +1,8 @@
 //! The sandbox: one server that stands in for every vendor. It takes `/HOST/PATH`, remembers what it got and answers
 //! like the vendor, or as a script says.
 //!
-//! `GET /_sandbox/requests` lists what was received, one line of JSON each (`?after=NUMBER`, `?host=PATTERN`);
+//! `GET /_sandbox/requests` lists what was received, one line of JSON each (`?after=NUMBER`,
+//! `?host=PATTERN`, `?wait=SECONDS` for one to come);
 //! `DELETE` forgets it. `GET /_sandbox/counts` counts. `POST /_sandbox/answers` scripts answers, `DELETE` forgets them.
 //! It shows what it received as it was, secrets included: it is meant for a loopback address.
 
@@ -51,6 +52,8 @@ struct State {
     record: Mutex<Record>,
     count_only: bool,
     clock: Arc<dyn Clock>,
+    /// Changes whenever a request was kept.
+    news: tokio::sync::watch::Sender<()>,
 }
 
 impl Sandbox {
@@ -72,6 +75,7 @@ impl Sandbox {
             record: Mutex::default(),
             count_only: options.count_only,
             clock,
+            news: Default::default(),
         });
         let task = tokio::spawn(serve::accept(listener, state.clone()));
         Ok(Sandbox { address, state, task })

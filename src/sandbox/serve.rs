@@ -66,6 +66,7 @@ async fn handle(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     };
     let body = body.to_bytes();
     if head.uri.path().starts_with(API) {
+        wait_for_news(head.uri.query().unwrap_or_default(), &state).await;
         return Ok(api(&head.method, head.uri.path(), head.uri.query().unwrap_or_default(), &body, &state));
     }
     let Some((host, path)) = split(head.uri.path()) else {
@@ -135,6 +136,8 @@ fn remember(
         items,
         status,
     });
+    drop(record);
+    state.news.send_replace(());
 }
 
 fn decompressed(headers: &HeaderMap, body: Bytes) -> Result<Bytes, &'static str> {
@@ -177,13 +180,29 @@ fn api(method: &Method, path: &str, query: &str, body: &[u8], state: &State) -> 
     }
 }
 
+/// With `wait=SECONDS`, an answer waits that long for a request that is asked for and has not come yet.
+async fn wait_for_news(query: &str, state: &State) {
+    let Some(seconds) = parameter(query, "wait").and_then(|seconds| seconds.parse().ok()) else { return };
+    let (after, host) = asked_for(query);
+    let mut news = state.news.subscribe();
+    let is_there = |_: &()| state.record().kept().any(|kept| kept.number > after && matches(host, &kept.host));
+    // Nothing came in time: the answer is empty then.
+    let _ = tokio::time::timeout(Duration::from_secs(seconds), news.wait_for(is_there)).await;
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// Which requests are asked for: those after a number, for hosts of a pattern.
+fn asked_for(query: &str) -> (u64, &str) {
+    let after = parameter(query, "after").and_then(|number| number.parse().ok()).unwrap_or_default();
+    (after, parameter(query, "host").unwrap_or("*"))
+}
+
 fn lines(query: &str, state: &State) -> Response<Reply> {
-    let parameter = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find_map(|(key, value)| (key == name).then_some(value))
-    };
-    let after: u64 = parameter("after").and_then(|number| number.parse().ok()).unwrap_or_default();
-    let host = parameter("host").unwrap_or("*");
+    let (after, host) = asked_for(query);
     let wanted: Vec<Received> = {
         let record = state.record(); // Bodies are shared, so this is short.
         record.kept().filter(|kept| kept.number > after && matches(host, &kept.host)).cloned().collect()

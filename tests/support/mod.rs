@@ -198,12 +198,12 @@ impl Sandbox {
         Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
     }
 
-    /// What it received so far for a host, in order.
-    pub fn received(&self, host: &str) -> Vec<serde_json::Value> {
-        let reply = request(&self.address, "GET", "/_sandbox/requests", &[], b"").unwrap();
+    /// What it received for a host after a number; waits a little for something to come.
+    fn after(&self, host: &str, number: u64) -> Vec<serde_json::Value> {
+        let path = format!("/_sandbox/requests?host={host}&after={number}&wait=5");
+        let reply = request(&self.address, "GET", &path, &[], b"").unwrap();
         assert_eq!(reply.status, 200, "{}", reply.body);
-        let lines = reply.body.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        lines.filter(|request| request["host"] == host).collect()
+        reply.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits until what a host received satisfies the test, and answers it.
@@ -214,14 +214,15 @@ impl Sandbox {
         enough: impl Fn(&[serde_json::Value]) -> bool,
     ) -> Vec<serde_json::Value> {
         let deadline = Instant::now() + PATIENCE;
+        let mut received = Vec::new();
+        let mut last = 0;
         loop {
-            let received = self.received(host);
+            received.extend(self.after(host, last));
+            last = received.last().and_then(|request| request["number"].as_u64()).unwrap_or(0);
             if enough(&received) {
                 return received;
             }
             assert!(Instant::now() < deadline, "{what}: {host} received only {} requests", received.len());
-            let path = format!("/_sandbox/wait?more_than={}", received.len());
-            request(&self.address, "GET", &path, &[], b"").unwrap();
         }
     }
 }
