@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Field;
-use crate::reserved::Group;
+use crate::dates;
+use crate::event::{Date, Field};
+use crate::names::Root;
+use crate::reserved::{Group, Reserved};
 
 const RECEIVED: i64 = 1_714_644_931_000; // 2024-05-02T10:15:31Z
 
