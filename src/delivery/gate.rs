@@ -272,4 +272,24 @@ mod tests {
             assert_eq!(gate.closed(start), Some((Cause::Suspected, at(start, next))), "{signs:?}");
         }
     }
+
+    #[test]
+    fn what_was_sent_before_the_gate_closed_does_not_move_the_next_probe() {
+        let start = Instant::now();
+        for late in [REFUSED, throttled(Some(600)), FAILED] {
+            let mut gate = Gate::new();
+            gate.observe(REFUSED, false, start, 1.0);
+            assert_eq!(gate.observe(late, false, at(start, 1), 1.0), None);
+            assert_eq!(gate.permit(at(start, 1)), Permit::Probe, "{late:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_waits_for_the_end_of_throttling() {
+        let start = Instant::now();
+        let mut gate = Gate::new();
+        gate.observe(throttled(Some(60)), false, start, 1.0);
+        assert_eq!(gate.observe(REFUSED, false, start, 1.0), Some(Change::Closed(Cause::Suspected)));
+        assert_eq!(gate.permit(start), Permit::NotBefore(at(start, 60)));
+    }
 }

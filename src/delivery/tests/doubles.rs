@@ -1,6 +1,7 @@
 //! A queue in memory, a vendor that plays a script, and a clock that follows the runtime's paused time.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct FakeQueue {
     clock: Arc<TestClock>,
     deliveries: Mutex<Vec<Delivery>>,
     changed: Notify,
+    closed: AtomicBool,
+    pub claims: AtomicUsize,
     pub settled: Mutex<Vec<Settled>>,
 }
 
@@ -162,7 +165,11 @@ impl Queue<Arc<Event>> for FakeQueue {
 
     async fn claim(&self, _: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
         assert!(max > 0, "a lane without room must not claim");
+        self.claims.fetch_add(1, Ordering::SeqCst);
         loop {
+            if self.closed.load(Ordering::SeqCst) {
+                return Vec::new();
+            }
             let claimed = self.try_claim(max);
             if !claimed.is_empty() {
                 return claimed;
@@ -213,7 +220,10 @@ impl Queue<Arc<Event>> for FakeQueue {
         Err(AppendError::Closed)
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
 }
 
 /// What a vendor does with one request.
@@ -401,6 +411,8 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         clock: clock.clone(),
         deliveries: Mutex::default(),
         changed: Notify::new(),
+        closed: AtomicBool::new(false),
+        claims: AtomicUsize::new(0),
         settled: Mutex::default(),
     });
     let counts = Arc::<Counts>::default();

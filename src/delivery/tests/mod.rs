@@ -167,6 +167,40 @@ async fn refused_credentials_pause_the_destination_are_probed_with_one_event_and
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_that_come_and_go_are_noticed_each_time() {
+    let mut bench = bench(1, |(number, ..)| {
+        Play::All(0, if matches!(number, 4 | 7) { Outcome::Delivered } else { Outcome::Unauthorised })
+    });
+    bench.add(&["a", "b"]);
+    bench.go().await;
+    bench.until(40_000).await;
+    // Both were refused, one probe failed, one passed, and then the other was refused again: that is no fault of it.
+    let mut ends = bench.queue.ends();
+    ends.sort();
+    assert_eq!(ends, [("Delivered".to_owned(), 1), ("unfinished".to_owned(), 1)]);
+    assert_eq!(bench.status().closed, Some(Cause::Unauthorised));
+    bench.queue.drained().await;
+    assert!(bench.queue.ends().iter().all(|end| *end == ("Delivered".to_owned(), 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_another_event_confirms_clears_the_first_one() {
+    let mut bench = bench(1, |(number, ..)| {
+        Play::All(0, if *number > 2 { Outcome::Delivered } else { Outcome::Unauthorised })
+    });
+    bench.go().await;
+    for (at, user) in [(0, "a"), (500, "b"), (2000, "c")] {
+        bench.until(at).await;
+        bench.add(&[user]);
+    }
+    bench.queue.drained().await;
+    let expected = [(0, "a"), (1000, "b"), (23_500, "a"), (23_500, "b"), (23_500, "c")];
+    let mut seen = bench.vendor.requests();
+    seen[3..].sort();
+    assert_eq!(seen, requests(&expected));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_event_that_is_refused_alone_does_not_stop_the_others() {
     let mut bench = bench(1, |(_, _, users)| {
         Play::All(0, if users == &["bad"] { Outcome::Unauthorised } else { Outcome::Delivered })
@@ -356,6 +390,50 @@ async fn a_lane_started_again_waits_for_what_the_old_one_has_under_way() {
     bench.lanes.start(bench.spec.clone(), bench.start + Duration::from_secs(5)).await;
     bench.queue.drained().await;
     assert_eq!((bench.vendor.times(), bench.lanes.status().len()), (vec![0, 300], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_told_to_stop_cannot_be_told_otherwise() {
+    let mut bench = bench(1, |_| Play::Hang);
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(100).await;
+    let stopping = bench.lanes.stop("vendor", bench.start + Duration::from_secs(1));
+    let both = async { tokio::join!(stopping, async { bench.lanes.pause("vendor", false) }) };
+    let ((), found) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    assert!(found && bench.lanes.status().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_queue_is_asked_once_and_what_is_under_way_ends() {
+    let mut bench = bench(1, |_| Play::All(500, Outcome::Delivered));
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(100).await;
+    let before = bench.queue.claims.load(Ordering::SeqCst);
+    bench.queue.close().await;
+    bench.queue.drained().await;
+    bench.until(60_000).await;
+    assert_eq!(bench.queue.claims.load(Ordering::SeqCst), before);
+    bench.lanes.shutdown(bench.start).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_items_wait_at_most_however_large_a_batch_may_be() {
+    let limits = Limits {
+        items: 1_000_000,
+        bytes: 1_000_000,
+        linger: Duration::from_secs(60),
+        concurrency: None,
+        rates: Vec::new(),
+    };
+    let mut bench = bench_with(limits, |_| DELIVERED);
+    for number in 0..9000 {
+        bench.queue.add_call(number, r#"{"type":"identify","userId":"a","messageId":"m"}"#);
+    }
+    bench.go().await;
+    bench.until(1000).await;
+    assert_eq!((bench.status().waiting, bench.queue.claimed()), (8192, 8192));
 }
 
 #[tokio::test(start_paused = true)]
