@@ -10,7 +10,8 @@ use fanout_sdk::testkit::{manifest_factory, run_folder};
 fn files(extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
     files.sort_unstable();
     files
 }
@@ -34,7 +35,8 @@ fn worked_requests_come_out_as_the_sheets_have_them() {
     assert!(!cases.is_empty());
     for case in cases {
         let manifest = fs::read_to_string(case.with_extension("toml")).unwrap();
-        let factory = manifest_factory("manifest.toml", &manifest).unwrap_or_else(|p| panic!("{}", p.join("\n")));
+        let factory =
+            manifest_factory("manifest.toml", &manifest).unwrap_or_else(|p| panic!("{}", p.join("\n")));
         let name = case.file_name().unwrap().to_str().unwrap().to_owned();
         let report = run_folder(&*factory, &[(name, fs::read_to_string(&case).unwrap())]);
         assert!(report.passed(), "{report}");
