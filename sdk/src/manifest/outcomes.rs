@@ -25,10 +25,15 @@ pub(crate) enum What {
     Delivered,
     Submitted,
     Retry(Option<Duration>),
-    Throttled { after: Option<Duration>, user_only: bool },
+    Throttled {
+        after: Option<Duration>,
+        user_only: bool,
+    },
     Rejected,
     Unauthorised,
-    Split { pace: Option<Duration> },
+    Split {
+        pace: Option<Duration>,
+    },
     /// To a later request, by position.
     Send(usize),
 }
@@ -194,7 +199,8 @@ pub(crate) fn wait(scope: &Scope<'_>, wait: &Wait) -> Option<Duration> {
 /// The `Retry-After` header in either form.
 fn retry_after(scope: &Scope<'_>) -> Option<Duration> {
     let (_, text) = scope.reply?.headers.iter().find(|(name, _)| name == "retry-after")?;
-    let waits = functions::apply(functions::function("wait")?, Value::text(text.as_str()), &[], scope.now_ms)?;
+    let waits =
+        functions::apply(functions::function("wait")?, Value::text(text.as_str()), &[], scope.now_ms)?;
     waits.as_text()?.parse::<f64>().ok().filter(|ms| *ms >= 0.0).map(|ms| Duration::from_millis(ms as u64))
 }
 
