@@ -17,7 +17,7 @@ use super::rest::FieldBuffer;
 use super::run::Run;
 use super::tree::Node;
 use crate::destination::{Clock, Context, Destination, Item, Limits, Part, Request, Skip, Verdict};
-use crate::event::{Date, Event};
+use crate::event::{CallType, Date, Event};
 use crate::json::{Doc, Json};
 
 /// Where requests of one item and batches follow each other in one `send`, so many items at most.
@@ -59,6 +59,11 @@ impl Plan {
         &self.manifest
     }
 
+    /// Whether it takes calls of every type, not identifies alone.
+    pub fn takes_all_calls(&self) -> bool {
+        self.manifest.takes_all_calls()
+    }
+
     fn take_scratch(&self) -> Scratch {
         let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = kept.unwrap_or_default();
@@ -98,6 +103,10 @@ impl Plan {
         scratch: &mut Scratch,
         then: impl FnOnce(&Scope<'_>, &mut String) -> T,
     ) -> Result<T, Skip> {
+        if event.call_type() != CallType::Identify && !self.takes_all_calls() {
+            let detail = format!("{} takes identify calls only", self.manifest.name());
+            return Err(Skip { reason: "call_type", detail });
+        }
         let scope = Scope {
             event: Some(event),
             options,

@@ -124,6 +124,11 @@ impl Manifest {
         self.schema.adapter.opt_in
     }
 
+    /// Whether it takes calls of every type, not identifies alone.
+    pub fn takes_all_calls(&self) -> bool {
+        self.schema.adapter.all_calls
+    }
+
     /// The vendor's page.
     pub fn docs(&self) -> &str {
         &self.schema.adapter.docs

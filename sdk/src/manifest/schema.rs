@@ -28,6 +28,8 @@ pub(crate) struct Adapter {
     pub name: String,
     pub aliases: Vec<String>,
     pub opt_in: bool,
+    /// Takes calls of every type, not identifies alone.
+    pub all_calls: bool,
     pub docs: String,
     pub checked: String,
 }
@@ -284,7 +286,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Schema {
 
 fn adapter(reader: &mut Reader<'_>, node: &Node) -> Adapter {
     let table = reader.table(node, "section adapter").to_vec();
-    reader.keys(&table, "adapter", &["name", "docs", "checked", "aliases", "opt_in", "retired"]);
+    reader.keys(&table, "adapter", &["name", "docs", "checked", "aliases", "opt_in", "calls", "retired"]);
     let mut needed = |name: &str| match get(&table, name) {
         Some(node) => reader.text(node, name),
         None => {
@@ -299,6 +301,7 @@ fn adapter(reader: &mut Reader<'_>, node: &Node) -> Adapter {
         checked,
         aliases: get(&table, "aliases").map_or_else(Vec::new, |node| reader.texts(node, "adapter.aliases")),
         opt_in: get(&table, "opt_in").is_some_and(|node| reader.bool(node, "adapter.opt_in")),
+        all_calls: get(&table, "calls").and_then(|node| reader.word(node, "calls", &["identify", "all"])) == Some("all"),
     }
 }
 

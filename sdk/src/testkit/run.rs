@@ -49,7 +49,7 @@ pub fn run_case(factory: &Factory<'_>, text: &str) -> CaseReport {
     compare_exchanges(&case.exchanges, &requests, &mut problems);
     let outcomes = outcomes_json(&endings);
     compare_texts("outcomes", case.outcomes, &outcomes, &mut problems);
-    check_secrets(&subject, &endings, &mut problems);
+    check_secrets(&subject, &clock, &endings, &mut problems);
     CaseReport {
         problems,
         endings: endings.iter().map(word).collect(),
@@ -248,14 +248,19 @@ fn push_ending(out: &mut String, ending: &Ending) {
     }
 }
 
-/// Reasons and answers are stored and shown: no secret may be left in them.
-fn check_secrets(subject: &Subject, endings: &[Ending], problems: &mut Vec<String>) {
+/// Reasons and answers are stored, previews are shown: no secret may be left in them.
+fn check_secrets(subject: &Subject, clock: &FixedClock, endings: &[Ending], problems: &mut Vec<String>) {
+    let holds_secret = |text: &str| subject.destination.mask(text) != text;
     for (position, ending) in endings.iter().enumerate() {
-        let Ending::Settled(_, verdict) = ending else { continue };
+        let Ending::Settled(item, verdict) = ending else { continue };
         for (what, text) in [("reason", &*verdict.reason), ("answer", &*verdict.answer)] {
-            if subject.destination.mask(text) != text {
+            if holds_secret(text) {
                 problems.push(format!("outcomes[{position}]: the {what} holds a secret"));
             }
+        }
+        let preview = subject.destination.preview(std::slice::from_ref(item), clock, false);
+        if let Some(request) = preview.iter().map(request_json).find(|request| holds_secret(request)) {
+            problems.push(format!("events[{position}]: the preview shows a secret: {request}"));
         }
     }
 }
