@@ -58,7 +58,10 @@ fn every_golden_case_passes() {
         }
         for ((name, text), (_, case)) in files.iter().zip(&report.cases) {
             if case.problems.is_empty() && case.updated.as_ref() != Some(text) {
-                failed.push_str(&format!("{}/cases/{name}: run with UPDATE_GOLDEN=1 to lay it out\n", adapter.name));
+                failed.push_str(&format!(
+                    "{}/cases/{name}: run with UPDATE_GOLDEN=1 to lay it out\n",
+                    adapter.name
+                ));
             }
         }
         for ending in ENDINGS.iter().filter(|ending| !report.has_ending(ending)) {
@@ -73,8 +76,15 @@ fn every_readme_is_complete() {
     for adapter in builtin() {
         let text = fs::read_to_string(folder(adapter.name).join("README.md")).unwrap();
         for heading in HEADINGS {
-            let body = text.split(&format!("\n{heading}\n")).nth(1).map(|rest| rest.split("\n## ").next().unwrap_or(rest));
-            assert!(body.is_some_and(|body| !body.trim().is_empty()), "{}/README.md: {heading}", adapter.name);
+            let body = text
+                .split(&format!("\n{heading}\n"))
+                .nth(1)
+                .map(|rest| rest.split("\n## ").next().unwrap_or(rest));
+            assert!(
+                body.is_some_and(|body| !body.trim().is_empty()),
+                "{}/README.md: {heading}",
+                adapter.name
+            );
         }
     }
 }

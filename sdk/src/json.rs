@@ -286,7 +286,9 @@ pub fn push_escaped(out: &mut String, text: &str) {
             Some(control) => {
                 let code = control as u32;
                 out.push_str("\\u00");
-                out.extend([code >> 4, code & 15].into_iter().filter_map(|digit| char::from_digit(digit, 16)));
+                out.extend(
+                    [code >> 4, code & 15].into_iter().filter_map(|digit| char::from_digit(digit, 16)),
+                );
             }
             None => {}
         }
@@ -314,7 +316,8 @@ fn unescape(inner: &str) -> String {
             Some('u') => {
                 let high = hex4(rest);
                 rest = rest.get(4..).unwrap_or_default();
-                let low = rest.strip_prefix("\\u").and_then(hex4).filter(|low| (0xdc00..0xe000).contains(low));
+                let low =
+                    rest.strip_prefix("\\u").and_then(hex4).filter(|low| (0xdc00..0xe000).contains(low));
                 let code = match (high, low) {
                     (Some(high @ 0xd800..0xdc00), Some(low)) => {
                         rest = rest.get(6..).unwrap_or_default();
@@ -390,9 +393,14 @@ impl Scanner<'_> {
             loop {
                 let Some(&container) = open.last() else {
                     self.white();
-                    return if self.at == self.bytes.len() { Ok(()) } else { Err(self.wrong("text after the value")) };
+                    return if self.at == self.bytes.len() {
+                        Ok(())
+                    } else {
+                        Err(self.wrong("text after the value"))
+                    };
                 };
-                let is_object = self.nodes.get(container as usize).is_some_and(|node| node.kind == Kind::Object);
+                let is_object =
+                    self.nodes.get(container as usize).is_some_and(|node| node.kind == Kind::Object);
                 self.white();
                 match self.peek() {
                     Some(b',') if !entered => {
@@ -612,8 +620,17 @@ mod tests {
     #[test]
     fn reads_what_serde_json_reads() {
         for text in [
-            "null", " true ", "-0.5e+3", "\"\"", "[]", "{}", "[[],{}]", "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"e\"}",
-            "\"\\u00e9\\ud83d\\ude00\\n\\\\\\\"\\/\"", "{\"a\":1,\"a\":2}", "[1 , 2\n,\t3]",
+            "null",
+            " true ",
+            "-0.5e+3",
+            "\"\"",
+            "[]",
+            "{}",
+            "[[],{}]",
+            "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"e\"}",
+            "\"\\u00e9\\ud83d\\ude00\\n\\\\\\\"\\/\"",
+            "{\"a\":1,\"a\":2}",
+            "[1 , 2\n,\t3]",
         ] {
             let expected: serde_json::Value = serde_json::from_str(text).unwrap();
             assert_eq!(rebuild(parse(text).unwrap().root()), expected, "{text}");
@@ -623,9 +640,37 @@ mod tests {
     #[test]
     fn refuses_what_is_no_json() {
         for text in [
-            "", " ", "nul", "nulll", "[1,]", "{\"a\":1,}", "[,1]", "{,}", "[1 2]", "{\"a\" 1}", "{a:1}", "01", "1.", ".5",
-            "-", "+1", "1e", "NaN", "Infinity", "\"", "\"\\x\"", "\"\\u12\"", "\"\n\"", "[", "{\"a\":", "]", "[}", "{]",
-            "{} {}", "1 2", "'a'",
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "[1,]",
+            "{\"a\":1,}",
+            "[,1]",
+            "{,}",
+            "[1 2]",
+            "{\"a\" 1}",
+            "{a:1}",
+            "01",
+            "1.",
+            ".5",
+            "-",
+            "+1",
+            "1e",
+            "NaN",
+            "Infinity",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\n\"",
+            "[",
+            "{\"a\":",
+            "]",
+            "[}",
+            "{]",
+            "{} {}",
+            "1 2",
+            "'a'",
         ] {
             assert!(parse(text).is_err(), "{text:?} was read");
             assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text:?}");

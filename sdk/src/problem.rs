@@ -18,7 +18,13 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at a byte offset of a file's text.
-    pub fn at(file: &str, text: &str, offset: usize, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    pub fn at(
+        file: &str,
+        text: &str,
+        offset: usize,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Problem {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Problem {
@@ -73,7 +79,9 @@ fn distance(a: &[char], b: &[char]) -> usize {
         let mut row = vec![i + 1];
         for (j, to) in b.iter().enumerate() {
             let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (cell(&above, j) + usize::from(from != to)).min(cell(&above, j + 1) + 1).min(cell(&row, j) + 1);
+            let mut best = (cell(&above, j) + usize::from(from != to))
+                .min(cell(&above, j + 1) + 1)
+                .min(cell(&row, j) + 1);
             let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(to) && b.get(j - 1) == Some(from);
             if swapped {
                 best = best.min(cell(&before, j - 1) + 1);

@@ -77,7 +77,8 @@ pub(crate) fn assemble(
     for slot in 0..schema.values.len() {
         program.values.push(binder.values.get_mut(slot).and_then(Option::take).unwrap_or(Node::Absent));
     }
-    let needs: Vec<(Needs, bool, bool)> = program.requests.iter().map(|request| request_needs(&program, request)).collect();
+    let needs: Vec<(Needs, bool, bool)> =
+        program.requests.iter().map(|request| request_needs(&program, request)).collect();
     for (request, (outside, inside_fetch, is_late)) in program.requests.iter_mut().zip(needs) {
         request.outside = outside;
         request.inside_fetch = inside_fetch;
@@ -88,10 +89,17 @@ pub(crate) fn assemble(
 
 /// What stands outside the items depends on, and whether the bytes can be made only when they are sent.
 fn request_needs(program: &Program, request: &RequestPlan) -> (Needs, bool, bool) {
-    let outside = [Some(&request.url), request.query.as_ref(), request.headers.as_ref(), request.body.as_ref()];
-    let outside = outside.into_iter().flatten().fold(Needs::default(), |needs, node| needs.or(program.needs(node)));
+    let outside =
+        [Some(&request.url), request.query.as_ref(), request.headers.as_ref(), request.body.as_ref()];
+    let outside =
+        outside.into_iter().flatten().fold(Needs::default(), |needs, node| needs.or(program.needs(node)));
     let inside = request.records.iter().fold(Needs::default(), |needs, node| needs.or(program.needs(node)));
-    let body = request.body.as_ref().filter(|_| !request.is_batch).map(|node| program.needs(node)).unwrap_or_default();
+    let body = request
+        .body
+        .as_ref()
+        .filter(|_| !request.is_batch)
+        .map(|node| program.needs(node))
+        .unwrap_or_default();
     let inside = inside.or(body);
     (outside, inside.fetch, inside.fetch || inside.reply)
 }
@@ -108,11 +116,16 @@ fn decided(node: &Node) -> Option<bool> {
     }
 }
 
-fn request_plan(schema: &Schema, binder: &mut Binder<'_>, request: &Request) -> (RequestPlan, Option<String>) {
+fn request_plan(
+    schema: &Schema,
+    binder: &mut Binder<'_>,
+    request: &Request,
+) -> (RequestPlan, Option<String>) {
     let mut wrong = None;
     let when = conditions(binder, &request.when);
     let unless = conditions(binder, &request.unless);
-    let active = !when.iter().any(|node| decided(node) == Some(false)) && !unless.iter().any(|node| decided(node) == Some(true));
+    let active = !when.iter().any(|node| decided(node) == Some(false))
+        && !unless.iter().any(|node| decided(node) == Some(true));
     let body = binder.optional(&request.body, Place::Body);
     let records = match &request.item {
         Some(Data::List(_, items)) => items.iter().map(|item| binder.data(item, Place::Body)).collect(),
@@ -121,10 +134,18 @@ fn request_plan(schema: &Schema, binder: &mut Binder<'_>, request: &Request) -> 
     };
     let method = binder.optional(&request.method, Place::Plain).unwrap_or_else(|| Node::text("POST"));
     let Some(method) = method_of(&method) else {
-        return (request_plan(schema, binder, &Request { method: None, ..request.clone() }).0, Some(format!("request {}: no such method", request.name)));
+        return (
+            request_plan(schema, binder, &Request { method: None, ..request.clone() }).0,
+            Some(format!("request {}: no such method", request.name)),
+        );
     };
     let encoding = binder.optional(&request.encoding, Place::Plain);
-    let encoding = match encoding.as_ref().and_then(Node::as_constant).and_then(|constant| constant.value.as_text()).as_deref() {
+    let encoding = match encoding
+        .as_ref()
+        .and_then(Node::as_constant)
+        .and_then(|constant| constant.value.as_text())
+        .as_deref()
+    {
         None | Some("json") => Encoding::Json,
         Some("form") => Encoding::Form,
         Some("lines") => Encoding::Lines,
@@ -140,7 +161,6 @@ fn request_plan(schema: &Schema, binder: &mut Binder<'_>, request: &Request) -> 
     let is_batch = !records.is_empty();
     let plan = RequestPlan {
         name: request.name.as_str().into(),
-        at: request.at,
         active,
         when: when.into_iter().filter(|node| decided(node).is_none()).collect(),
         unless: unless.into_iter().filter(|node| decided(node).is_none()).collect(),
@@ -220,7 +240,7 @@ fn rule_plan(schema: &Schema, binder: &mut Binder<'_>, rule: &Rule) -> RulePlan 
         after: rule.after.as_ref().map(|after| wait(binder, after)),
         times: rule.times,
         pace: rule.pace,
-        reason: binder.optional(&rule.reason, Place::Plain),
+        reason: rule.reason.as_ref().map(|reason| binder.partial(reason)),
     }
 }
 
@@ -321,7 +341,11 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         dates: binder.optional(&base.policies.dates, Place::Plain),
         fields: binder.fields.len(),
         scalars: left(None),
-        groups: Group::ALL.iter().filter(|group| !is_in(&base.drop, group.name())).map(|group| (*group, left(Some(*group)))).collect(),
+        groups: Group::ALL
+            .iter()
+            .filter(|group| !is_in(&base.drop, group.name()))
+            .map(|group| (*group, left(Some(*group))))
+            .collect(),
         placed: placed.filter_map(|path| names.get(&(Root::Custom, path.clone())).copied()).collect(),
         drop: base.drop.iter().cloned().collect(),
         entries: Vec::new(),
@@ -412,7 +436,12 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
         of,
         only,
         names,
-        drop: field.drop.as_ref().and_then(|data| binder.constant(data)).map(|value| words(&value)).unwrap_or_default(),
+        drop: field
+            .drop
+            .as_ref()
+            .and_then(|data| binder.constant(data))
+            .map(|value| words(&value))
+            .unwrap_or_default(),
         kinds: Kinds::named(&field.kinds),
         key: binder.optional(&field.key, Place::Plain),
         value: binder.optional(&field.value, Place::Plain),

@@ -11,7 +11,7 @@ use super::render::{Gone, Notes, Scope};
 use super::schema::{Kind, Schema};
 use super::settings::as_table;
 use super::source::{Data, Entry, Node as Toml, Raw};
-use super::tree::{Argument, Call, Choice, Key, Node, OptionSpec, Source, TableNode};
+use super::tree::{Argument, Call, Choice, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::Value;
 use crate::names::{NameId, Root};
 use crate::reserved::{Group, Reserved};
@@ -57,7 +57,11 @@ impl<'m> Binder<'m> {
                 fields.push(field.name.clone());
             }
         }
-        let tables = schema.tables.iter().map(|(key, node)| (key.text.clone(), Arc::new(constant_table(node)))).collect();
+        let tables = schema
+            .tables
+            .iter()
+            .map(|(key, node)| (key.text.clone(), Arc::new(constant_table(node))))
+            .collect();
         Binder {
             schema,
             names,
@@ -164,7 +168,11 @@ impl<'m> Binder<'m> {
                 Key::Name(name, _) => Some((String::from(name).into(), node.as_constant()?.value.clone())),
                 Key::Node(_) => None,
             };
-            return Node::constant(Value::Object(table.entries.into_iter().filter_map(member).collect()), false, counts);
+            return Node::constant(
+                Value::Object(table.entries.into_iter().filter_map(member).collect()),
+                false,
+                counts,
+            );
         }
         Node::Table(Box::new(TableNode {
             entries: table.entries.into(),
@@ -181,7 +189,9 @@ impl<'m> Binder<'m> {
         };
         match inner {
             Some(Node::Absent) => {}
-            Some(Node::Table(inner)) if !inner.entries.iter().any(|(_, node)| matches!(node, Node::Required(..))) => {
+            Some(Node::Table(inner))
+                if !inner.entries.iter().any(|(_, node)| matches!(node, Node::Required(..))) =>
+            {
                 table.entries.extend(inner.entries.iter().cloned());
                 table.spreads.extend(inner.spreads.iter().cloned());
             }
@@ -213,10 +223,26 @@ impl<'m> Binder<'m> {
             }
         }
         if parts.iter().all(|part| part.as_constant().is_some()) {
-            let text: String = parts.iter().filter_map(Node::as_constant).filter_map(|c| c.value.as_text()).collect();
-            return Node::constant(Value::text(text), secret, counts);
+            let constants = || parts.iter().filter_map(Node::as_constant);
+            let text: String = constants().filter_map(|constant| constant.value.as_text()).collect();
+            let shown = |constant: &Constant| match constant.secret {
+                true => constant.shown.as_text().map(|text| text.into_owned()),
+                false => constant.value.as_text().map(|text| text.into_owned()),
+            };
+            let shown: String = constants().filter_map(shown).collect();
+            return Node::constant_shown(Value::text(text), secret, Value::text(shown), counts);
         }
         Node::Text(merged(parts).into())
+    }
+
+    /// A text of which the parts that are absent are left out instead of the whole.
+    pub fn partial(&mut self, data: &Data) -> Node {
+        let Data::Text(template) = data else { return self.data(data, Place::Plain) };
+        let parts = template.parts.iter().map(|part| match part {
+            Part::Text(text) => Node::text(text.as_str()),
+            Part::Expression(pipes) => self.pipes(pipes, Place::Plain),
+        });
+        Node::Text(parts.collect())
     }
 
     /// Alternatives, the first that is present.
@@ -229,7 +255,8 @@ impl<'m> Binder<'m> {
         if let (Place::Url, Written::Path(path)) = (place, &pipe.source)
             && path.root == "values"
             && pipe.steps.is_empty()
-            && let Some((_, data)) = self.schema.values.iter().find(|(key, _)| Some(key.text.as_str()) == path.first())
+            && let Some((_, data)) =
+                self.schema.values.iter().find(|(key, _)| Some(key.text.as_str()) == path.first())
         {
             return self.value_data(data, Place::Url);
         }
@@ -246,7 +273,9 @@ impl<'m> Binder<'m> {
             (Place::Body, Some(source @ (Source::Reserved(_) | Source::Named(_)))) if !self.drops_nulls => {
                 Node::Nullable(Box::new(node), source)
             }
-            (_, Some(source)) if super::tree::Needs::of_source(&source).volatile => Node::Volatile(Box::new(node)),
+            (_, Some(source)) if super::tree::Needs::of_source(&source).volatile => {
+                Node::Volatile(Box::new(node))
+            }
             _ => node,
         }
     }
@@ -275,7 +304,8 @@ impl<'m> Binder<'m> {
     }
 
     fn setting(&self, path: &Path) -> (Node, bool) {
-        let found = self.schema.settings.iter().position(|setting| Some(setting.name.as_str()) == path.first());
+        let found =
+            self.schema.settings.iter().position(|setting| Some(setting.name.as_str()) == path.first());
         let Some((setting, value)) =
             found.and_then(|at| Some((self.schema.settings.get(at)?, self.settings.get(at)?.as_ref()?)))
         else {
@@ -286,9 +316,12 @@ impl<'m> Binder<'m> {
         match path.members.get(1) {
             None => (Node::constant(value.clone(), setting.secret, true), trusted),
             Some(Member::Name(attribute)) => {
-                let choice = setting.choices.iter().find(|choice| value.as_text().as_deref() == Some(&*choice.name));
-                let found = choice.and_then(|choice| choice.attributes.iter().find(|(name, _)| name == attribute));
-                let node = found.map_or(Node::Absent, |(_, text)| Node::constant(Value::text(text.clone()), false, true));
+                let choice =
+                    setting.choices.iter().find(|choice| value.as_text().as_deref() == Some(&*choice.name));
+                let found =
+                    choice.and_then(|choice| choice.attributes.iter().find(|(name, _)| name == attribute));
+                let node = found
+                    .map_or(Node::Absent, |(_, text)| Node::constant(Value::text(text.clone()), false, true));
                 (node, true)
             }
             Some(Member::Index(_)) => (Node::Absent, true),
@@ -324,13 +357,18 @@ impl<'m> Binder<'m> {
                 live.map_or(Node::Absent, Node::Field)
             }
             "fetch" => {
-                let slot = self.schema.fetches.iter().position(|fetch| Some(fetch.name.as_str()) == path.first());
+                let slot =
+                    self.schema.fetches.iter().position(|fetch| Some(fetch.name.as_str()) == path.first());
                 slot.map_or(Node::Absent, |slot| {
                     with_members(Node::Source(Source::Fetch(slot)), members.get(1..).unwrap_or_default())
                 })
             }
             "reply" => {
-                let slot = self.schema.requests.iter().position(|request| Some(request.name.as_str()) == path.first());
+                let slot = self
+                    .schema
+                    .requests
+                    .iter()
+                    .position(|request| Some(request.name.as_str()) == path.first());
                 // The second member is `body`.
                 slot.map_or(Node::Absent, |slot| {
                     with_members(Node::Source(Source::Reply(slot)), members.get(2..).unwrap_or_default())
@@ -398,7 +436,11 @@ impl<'m> Binder<'m> {
         }
         let Some(function) = functions::function(&step.name) else { return Node::Absent };
         if step.name == "required" {
-            return if input.as_constant().is_some() { input } else { Node::Required(Box::new(input), step.at) };
+            return if input.as_constant().is_some() {
+                input
+            } else {
+                Node::Required(Box::new(input), step.at)
+            };
         }
         if let "if" | "unless" = step.name.as_str() {
             let condition = step.args.first().map_or(Node::Absent, |arg| self.source(arg).0);
@@ -408,7 +450,9 @@ impl<'m> Binder<'m> {
         for (position, arg) in step.args.iter().enumerate() {
             let parameter = function.args.get(position.min(function.args.len().saturating_sub(1)));
             args.push(match (parameter, arg) {
-                (Some(functions::Parameter::Table), Written::Path(path)) => Argument::Table(self.table_of(path)),
+                (Some(functions::Parameter::Table), Written::Path(path)) => {
+                    Argument::Table(self.table_of(path))
+                }
                 _ => Argument::Node(self.source(arg).0),
             });
         }
@@ -565,9 +609,9 @@ fn constant_of(node: &Toml) -> Value<'static> {
         Raw::Number(number) => Value::Number(number.clone().into()),
         Raw::Bool(yes) => Value::Bool(*yes),
         Raw::List(items) => Value::List(items.iter().map(constant_of).collect()),
-        Raw::Table(table) => {
-            Value::Object(table.iter().map(|(key, node)| (key.text.clone().into(), constant_of(node))).collect())
-        }
+        Raw::Table(table) => Value::Object(
+            table.iter().map(|(key, node)| (key.text.clone().into(), constant_of(node))).collect(),
+        ),
     }
 }
 
@@ -584,9 +628,9 @@ fn into_owned(value: Value<'_>) -> Value<'static> {
         Value::Date(date) => Value::Date(date),
         Value::Json(json) => super::render::owned(json),
         Value::List(items) => Value::List(items.into_iter().map(into_owned).collect()),
-        Value::Object(members) => {
-            Value::Object(members.into_iter().map(|(key, value)| (key.into_owned().into(), into_owned(value))).collect())
-        }
+        Value::Object(members) => Value::Object(
+            members.into_iter().map(|(key, value)| (key.into_owned().into(), into_owned(value))).collect(),
+        ),
         Value::Bytes(bytes) => Value::Bytes(bytes),
         Value::Null => Value::Null,
     }

@@ -28,7 +28,6 @@ const KEPT_SCRATCH: usize = 4;
 /// A manifest with a destination's settings: the vendor, ready to be driven.
 pub struct Plan {
     manifest: Arc<Manifest>,
-    pub(crate) destination: String,
     pub(crate) program: Program,
     limits: Limits,
     scratch: Mutex<Vec<Scratch>>,
@@ -50,9 +49,9 @@ pub(crate) struct Known<'k> {
 }
 
 impl Plan {
-    pub(crate) fn new(manifest: Arc<Manifest>, destination: &str, program: Program) -> Plan {
+    pub(crate) fn new(manifest: Arc<Manifest>, program: Program) -> Plan {
         let limits = limits(&program);
-        Plan { manifest, destination: destination.to_owned(), program, limits, scratch: Mutex::default() }
+        Plan { manifest, program, limits, scratch: Mutex::default() }
     }
 
     /// The manifest it was bound from.
@@ -118,7 +117,10 @@ impl Plan {
         };
         let identity = self.program.identity.as_ref().unwrap_or(&Node::Absent);
         let Ok(identity) = scope.eval(identity) else {
-            return Err(Skip { reason: "no_identity", detail: "the call has none of what [identity].key asks for".into() });
+            return Err(Skip {
+                reason: "no_identity",
+                detail: "the call has none of what [identity].key asks for".into(),
+            });
         };
         let scope = Scope { identity: Some(&identity), ..scope };
         self.program.rest.hand_out(&scope, event, &mut scratch.fields);
@@ -140,7 +142,12 @@ impl Plan {
                 continue;
             }
             if out.len() > request.caps.item_bytes {
-                let detail = format!("{} bytes for request {}; the vendor takes {}", out.len(), request.name, request.caps.item_bytes);
+                let detail = format!(
+                    "{} bytes for request {}; the vendor takes {}",
+                    out.len(),
+                    request.name,
+                    request.caps.item_bytes
+                );
                 return Err(Skip { reason: "too_large", detail });
             }
             let group = group(scope, request, position)?;
@@ -160,7 +167,10 @@ impl Plan {
                 let detail = format!("a required value is absent, line {line} of the manifest");
                 Skip { reason: "required_absent", detail }
             }
-            None => Skip { reason: "nothing_to_send", detail: "no request of the manifest has anything to say".into() },
+            None => Skip {
+                reason: "nothing_to_send",
+                detail: "no request of the manifest has anything to say".into(),
+            },
         }
     }
 
@@ -204,15 +214,23 @@ fn group(scope: &Scope<'_>, request: &RequestPlan, position: usize) -> Result<u6
     if !request.outside.event {
         return Ok(start);
     }
-    let absent = |_| Skip { reason: "request_absent", detail: format!("url, query or headers of request {} are absent or refused", request.name) };
-    let head = request::head(scope, &request.url, request.query.as_ref(), request.headers.as_ref()).map_err(absent)?;
+    let absent = |_| Skip {
+        reason: "request_absent",
+        detail: format!("url, query or headers of request {} are absent or refused", request.name),
+    };
+    let head = request::head(scope, &request.url, request.query.as_ref(), request.headers.as_ref())
+        .map_err(absent)?;
     let mut group = hash(start, head.url.as_bytes());
     for (name, value) in &head.headers {
         group = hash(hash(group, name.as_bytes()), value.as_bytes());
     }
     if request.is_batch {
-        let wrapper = request::body(&Scope { items: "[]", ..*scope }, request.body.as_ref(), request.encoding);
-        let absent = |_| Skip { reason: "request_absent", detail: format!("the body of request {} is absent", request.name) };
+        let wrapper =
+            request::body(&Scope { items: "[]", ..*scope }, request.body.as_ref(), request.encoding);
+        let absent = |_| Skip {
+            reason: "request_absent",
+            detail: format!("the body of request {} is absent", request.name),
+        };
         group = hash(group, wrapper.map_err(absent)?.as_bytes());
     }
     Ok(group)
@@ -270,7 +288,9 @@ impl Destination for Plan {
         let render = |scope: &Scope<'_>, out: &mut String| self.render_parts(scope, out);
         let (rendered, notes) = self.with_scope(event, options, Known::default(), render)?;
         let Rendered { identity, parts, digest } = rendered?;
-        let shared = parts.iter().rfind(|part| self.program.requests.get(part.request).is_some_and(|request| request.is_batch));
+        let shared = parts
+            .iter()
+            .rfind(|part| self.program.requests.get(part.request).is_some_and(|request| request.is_batch));
         Ok(Item {
             event: event.clone(),
             options: options.map(Json::position),

@@ -231,7 +231,9 @@ impl Parser<'_> {
         loop {
             if self.eat(".") {
                 if self.eat("\"") {
-                    let Some(end) = self.rest().find('"') else { return self.wrong("a name in \" does not end") };
+                    let Some(end) = self.rest().find('"') else {
+                        return self.wrong("a name in \" does not end");
+                    };
                     members.push(Member::Name(self.rest().get(..end).unwrap_or_default().to_owned()));
                     self.at += end + 1;
                     continue;
@@ -243,7 +245,9 @@ impl Parser<'_> {
                 members.push(Member::Name(name));
             } else if self.eat("[") {
                 let digits = self.number();
-                let Ok(position) = digits.parse() else { return self.wrong("expected a position such as [0]") };
+                let Ok(position) = digits.parse() else {
+                    return self.wrong("expected a position such as [0]");
+                };
                 if !self.eat("]") {
                     return self.wrong("expected ]");
                 }
@@ -314,7 +318,10 @@ mod tests {
                 vec![Part::Expression(vec![
                     Pipe {
                         source: path(1, "traits", &["email"]),
-                        steps: vec![step(16, "lower", vec![]), step(24, "cut", vec![Source::Number("3".into())])],
+                        steps: vec![
+                            step(16, "lower", vec![]),
+                            step(24, "cut", vec![Source::Number("3".into())]),
+                        ],
                     },
                     Pipe { source: Source::Text("x".into()), steps: vec![] },
                 ])],

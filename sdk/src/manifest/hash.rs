@@ -29,7 +29,14 @@ mod tests {
 
     #[test]
     fn differs_by_content_length_and_what_came_before() {
-        let all = [hash(0, b""), hash(0, b"\0"), hash(0, b"a"), hash(1, b"a"), hash(0, b"aaaaaaaa"), hash(0, b"aaaaaaaab")];
+        let all = [
+            hash(0, b""),
+            hash(0, b"\0"),
+            hash(0, b"a"),
+            hash(1, b"a"),
+            hash(0, b"aaaaaaaa"),
+            hash(0, b"aaaaaaaab"),
+        ];
         for (at, one) in all.iter().enumerate() {
             assert!(!all.iter().skip(at + 1).any(|other| other == one), "{at}");
         }

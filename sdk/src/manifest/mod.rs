@@ -7,13 +7,14 @@
 
 mod assemble;
 mod bind;
+mod bound;
 mod check;
+mod check_sections;
 mod expression;
 pub mod functions;
 mod hash;
 mod outcomes;
 mod plan;
-mod bound;
 mod render;
 mod request;
 mod rest;
@@ -83,22 +84,24 @@ impl Manifest {
                 None => reader.problem(0, "all manifests together mention more than 65,535 paths", ""),
             }
         }
-        let mut problems = reader.problems;
-        if problems.is_empty() {
+        if reader.problems.is_empty() {
             let lines = toml_text.match_indices('\n').map(|(at, _)| at).collect();
             return Ok(Manifest { schema, names: ids, lines });
         }
-        problems.sort_by_key(|problem| (problem.line, problem.column));
-        Err(problems)
+        Err(check::sorted(reader.problems))
     }
 
     /// Puts a destination's settings in.
     ///
     /// # Errors
     /// Everything that is wrong with the settings.
-    pub fn bind(self: &Arc<Manifest>, destination_name: &str, settings: &toml::Table) -> Result<Plan, Vec<Problem>> {
+    pub fn bind(
+        self: &Arc<Manifest>,
+        destination_name: &str,
+        settings: &toml::Table,
+    ) -> Result<Plan, Vec<Problem>> {
         let program = assemble::assemble(&self.schema, &self.names, destination_name, settings)?;
-        Ok(Plan::new(self.clone(), destination_name, program))
+        Ok(Plan::new(self.clone(), program))
     }
 
     /// The line, counted from 1, in which a byte of the file stands.
@@ -143,7 +146,11 @@ impl Manifest {
 
     /// What a call may say under `integrations.<Name>`.
     pub fn options(&self) -> Vec<SettingDoc> {
-        self.schema.options.iter().map(|option| SettingDoc { required: false, ..setting_doc(option) }).collect()
+        self.schema
+            .options
+            .iter()
+            .map(|option| SettingDoc { required: false, ..setting_doc(option) })
+            .collect()
     }
 }
 

@@ -31,7 +31,8 @@ impl Program {
     pub fn needs(&self, node: &Node) -> Needs {
         match node {
             Node::Source(source) => {
-                let identity = self.identity.as_ref().filter(|_| matches!(source, super::tree::Source::Identity));
+                let identity =
+                    self.identity.as_ref().filter(|_| matches!(source, super::tree::Source::Identity));
                 identity.map_or_else(Needs::default, |node| self.needs(node)).or(Needs::of_source(source))
             }
             Node::Value(slot) => self.needs(self.value(*slot)),
@@ -69,8 +70,6 @@ pub(crate) enum Encoding {
 #[derive(Debug)]
 pub(crate) struct RequestPlan {
     pub name: Arc<str>,
-    /// Where it stands in the manifest's file, for reasons.
-    pub at: usize,
     /// Whether the settings let it be sent at all.
     pub active: bool,
     pub when: Vec<Node>,

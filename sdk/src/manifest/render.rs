@@ -188,7 +188,7 @@ impl<'a> Scope<'a> {
     }
 
     fn constant(&self, constant: &'a Constant) -> Value<'a> {
-        if self.hide && constant.secret { masked(&constant.value) } else { constant.value.borrow() }
+        if self.hide && constant.secret { constant.shown.borrow() } else { constant.value.borrow() }
     }
 
     /// The first of several that is present.
@@ -229,7 +229,9 @@ impl<'a> Scope<'a> {
             Source::MessageId => self.event.map(|event| Value::text(event.message_id())),
             Source::Timestamp => self.event.map(|event| Value::Date(Date::Moment(event.timestamp_ms()))),
             Source::ReceivedAt => self.event.map(|event| Value::Date(Date::Moment(event.received_at_ms()))),
-            Source::Reserved(reserved) => self.event.and_then(|event| Value::from_field(event.reserved(*reserved))),
+            Source::Reserved(reserved) => {
+                self.event.and_then(|event| Value::from_field(event.reserved(*reserved)))
+            }
             Source::Group(group) => self.event.and_then(|event| group_value(event, *group, Reserved::ALL)),
             Source::Named(id) => self.event.and_then(|event| event.named(*id)).map(Value::from_json),
             Source::Option(spec) => self.option(spec),
@@ -242,7 +244,11 @@ impl<'a> Scope<'a> {
             Source::Identity => self.identity.cloned(),
             Source::Fetch(slot) => match self.fetched.get(*slot) {
                 Some(doc) => Some(Value::from_json(doc.root())),
-                None => self.program.fetches.get(*slot).map(|fetch| Value::text(format!("<fetch.{}>", fetch.name))),
+                None => self
+                    .program
+                    .fetches
+                    .get(*slot)
+                    .map(|fetch| Value::text(format!("<fetch.{}>", fetch.name))),
             },
             Source::Key => self.key.map(|key| key.borrow()),
             Source::Value => self.value.map(|value| value.borrow()),
@@ -251,7 +257,9 @@ impl<'a> Scope<'a> {
             Source::Body => self.reply.and_then(body),
             Source::Reply(request) => match self.replies.iter().rfind(|(of, _)| of == request) {
                 Some((_, reply)) => body(reply),
-                None => self.program.requests.get(*request).map(|of| Value::text(format!("<reply.{}>", of.name))),
+                None => {
+                    self.program.requests.get(*request).map(|of| Value::text(format!("<reply.{}>", of.name)))
+                }
             },
             Source::AttemptId => self.attempt.map(|attempt| Value::text(&*attempt.id)),
             Source::AttemptTime => self.attempt.map(|attempt| Value::Date(Date::Moment(attempt.time_ms))),
@@ -325,14 +333,16 @@ impl<'a> Scope<'a> {
         match node {
             Node::Constant(constant) => {
                 match self.hide && constant.secret {
-                    true => masked(&constant.value).write_json(out, &Dates::ISO),
+                    true => constant.shown.write_json(out, &Dates::ISO),
                     false => out.push_str(&constant.json),
                 }
                 Ok(if constant.counts { Wrote::Present } else { Wrote::Constant })
             }
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
-            Node::If(choice) if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) => {
+            Node::If(choice)
+                if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
+            {
                 match self.holds(&choice.condition) != choice.unless {
                     true => self.write(&choice.input, out),
                     false => Err(Gone::Absent),
@@ -342,10 +352,14 @@ impl<'a> Scope<'a> {
             Node::Table(table) => self.write_table(table, out),
             Node::List(nodes) => self.write_list(nodes, out),
             Node::Value(slot) => self.write(self.program.value(*slot), out),
-            Node::Field(slot) => self.write_field(*slot, out, '{', |buffer, out| out.push_str(buffer.members()), '}'),
+            Node::Field(slot) => {
+                self.write_field(*slot, out, '{', |buffer, out| out.push_str(buffer.members()), '}')
+            }
             Node::Call(call) => match (call.function.name, &call.input) {
                 ("keys", Node::Field(slot)) => self.write_field(*slot, out, '[', FieldBuffer::push_keys, ']'),
-                ("values", Node::Field(slot)) => self.write_field(*slot, out, '[', FieldBuffer::push_values, ']'),
+                ("values", Node::Field(slot)) => {
+                    self.write_field(*slot, out, '[', FieldBuffer::push_values, ']')
+                }
                 _ => self.write_value(&self.call(call)?, out),
             },
             Node::Nullable(inner, source) => match self.write(inner, out) {
@@ -485,7 +499,14 @@ impl<'a> Scope<'a> {
     }
 
     /// Writes the members of what is spread, but for those that the table has by itself; answers whether there were any.
-    fn write_spread(&self, node: &'a Node, table: &'a TableNode, written: u64, inner: usize, out: &mut String) -> bool {
+    fn write_spread(
+        &self,
+        node: &'a Node,
+        table: &'a TableNode,
+        written: u64,
+        inner: usize,
+        out: &mut String,
+    ) -> bool {
         let is_taken = |key: &str| {
             let has_name = |(position, (name, _)): (usize, &(Key, Node))| {
                 written & (1 << position.min(63)) != 0 && matches!(name, Key::Name(name, _) if **name == *key)
@@ -494,7 +515,11 @@ impl<'a> Scope<'a> {
         };
         match node {
             Node::List(nodes) => {
-                nodes.iter().fold(false, |any, node| self.write_spread(node, table, written, inner, out) || any)
+                let mut any = false;
+                for node in nodes {
+                    any |= self.write_spread(node, table, written, inner, out);
+                }
+                any
             }
             Node::Field(slot) => {
                 let Some(buffer) = self.fields.get(*slot) else { return false };
@@ -548,17 +573,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A secret's shape without its content.
-fn masked<'a>(value: &Value<'_>) -> Value<'a> {
-    match value {
-        Value::Object(members) => {
-            let mask = |(key, _): &(Cow<'_, str>, Value<'_>)| (Cow::Owned(key.to_string()), Value::text(MASK));
-            Value::Object(members.iter().map(mask).collect())
-        }
-        _ => Value::text(MASK),
-    }
-}
-
 fn member<'a>(value: Value<'a>, members: &[Member]) -> Result<Value<'a>, Gone> {
     let found = members.iter().try_fold(value, |value, member| match member {
         Member::Name(name) => value.get(name),
@@ -592,9 +606,9 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
         Value::Json(json) if json.kind() == crate::json::Kind::List => {
             Value::List(json.elements().map(owned).collect())
         }
-        Value::Json(json) => {
-            Value::Object(json.members().map(|(key, value)| (Cow::Owned(key.into_owned()), owned(value))).collect())
-        }
+        Value::Json(json) => Value::Object(
+            json.members().map(|(key, value)| (Cow::Owned(key.into_owned()), owned(value))).collect(),
+        ),
         _ => Value::Null,
     }
 }
@@ -610,7 +624,8 @@ pub(crate) fn group_value<'a>(event: &'a Event, group: Group, reserved: &[Reserv
             members.push((Cow::Borrowed(member), value));
         }
     }
-    members.extend(event.group_customs(group).map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
+    members
+        .extend(event.group_customs(group).map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
     (!members.is_empty()).then_some(Value::Object(members))
 }
 
@@ -635,7 +650,9 @@ fn write_event(event: &Event, out: &mut String) {
     out.push_str(",\"traits\":{");
     for reserved in Reserved::ALL {
         let derived = *reserved == Reserved::Name && event.name_is_derived();
-        if let ((None, name), Some(value), false) = (reserved.place(), Value::from_field(event.reserved(*reserved)), derived) {
+        if let ((None, name), Some(value), false) =
+            (reserved.place(), Value::from_field(event.reserved(*reserved)), derived)
+        {
             member(out, name, &value);
         }
     }

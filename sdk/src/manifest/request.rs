@@ -8,8 +8,17 @@ use super::value::Value;
 
 /// Headers that belong to the connection, or that a call may not set.
 const NEVER: &[&str] = &[
-    "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te",
-    "trailer", "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 const NEVER_BY_CALL: &[&str] = &["authorization", "content-encoding", "content-type", "cookie", "forwarded"];
 
@@ -97,7 +106,11 @@ fn add_headers<'a>(scope: &Scope<'a>, node: &'a Node, found: &mut Vec<(String, S
 }
 
 /// Spread headers never replace those before them, and those of a call are not all allowed.
-fn spread_headers<'a>(scope: &Scope<'a>, node: &'a Node, found: &mut Vec<(String, String)>) -> Result<(), Gone> {
+fn spread_headers<'a>(
+    scope: &Scope<'a>,
+    node: &'a Node,
+    found: &mut Vec<(String, String)>,
+) -> Result<(), Gone> {
     if let Node::List(nodes) = node {
         return nodes.iter().try_for_each(|node| spread_headers(scope, node, found));
     }
@@ -112,7 +125,12 @@ fn spread_headers<'a>(scope: &Scope<'a>, node: &'a Node, found: &mut Vec<(String
     result
 }
 
-fn add_header(name: &str, value: &str, refused: &[&str], found: &mut Vec<(String, String)>) -> Result<(), Gone> {
+fn add_header(
+    name: &str,
+    value: &str,
+    refused: &[&str],
+    found: &mut Vec<(String, String)>,
+) -> Result<(), Gone> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let folded = name.to_ascii_lowercase();
     if NEVER.contains(&&*folded) || refused.contains(&&*folded) {
@@ -126,7 +144,11 @@ fn add_header(name: &str, value: &str, refused: &[&str], found: &mut Vec<(String
 }
 
 /// The body around the items, which `scope` holds.
-pub(crate) fn body<'a>(scope: &Scope<'a>, node: Option<&'a Node>, encoding: Encoding) -> Result<String, Gone> {
+pub(crate) fn body<'a>(
+    scope: &Scope<'a>,
+    node: Option<&'a Node>,
+    encoding: Encoding,
+) -> Result<String, Gone> {
     let Some(node) = node else { return Ok(String::new()) };
     if encoding == Encoding::Form {
         return Ok(form_encoded(&scope.eval(node)?));
@@ -172,16 +194,22 @@ pub(crate) fn content_type(encoding: Encoding) -> &'static str {
     }
 }
 
-/// Everything but letters, digits and `-._~` as `%XX`.
+/// Everything but letters, digits and `-._~*` as `%XX`.
 pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'*' => {
+                out.push(byte as char)
+            }
             _ => {
                 out.push('%');
                 let digits = [byte >> 4, byte & 15].into_iter();
-                out.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)).map(|d| d.to_ascii_uppercase()));
+                out.extend(
+                    digits
+                        .filter_map(|digit| char::from_digit(digit.into(), 16))
+                        .map(|d| d.to_ascii_uppercase()),
+                );
             }
         }
     }

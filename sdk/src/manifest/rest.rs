@@ -265,7 +265,13 @@ impl Rest {
         }
     }
 
-    fn group<'a>(&self, event: &'a Event, group: Group, members: &[Reserved], placed: &[u32]) -> Option<Value<'a>> {
+    fn group<'a>(
+        &self,
+        event: &'a Event,
+        group: Group,
+        members: &[Reserved],
+        placed: &[u32],
+    ) -> Option<Value<'a>> {
         let value = group_value(event, group, members)?;
         let Value::Object(mut found) = value else { return None };
         let mut customs = event.group_customs(group).map(|(_, json)| placed.contains(&json.position()));
@@ -296,7 +302,14 @@ impl Rest {
             match (kind, &entry.nested, &entry.arrays) {
                 (ValueKind::Object, Nested::Flatten(separator), _) => {
                     for (member, value) in value.members().unwrap_or_default() {
-                        self.hand(scope, position, of_trait, &format!("{key}{separator}{member}"), value, buffers);
+                        self.hand(
+                            scope,
+                            position,
+                            of_trait,
+                            &format!("{key}{separator}{member}"),
+                            value,
+                            buffers,
+                        );
                     }
                     return;
                 }
@@ -372,7 +385,13 @@ impl Entry {
     fn write<'a>(&'a self, scope: &Scope<'a>, key: &str, value: &Value<'a>, buffers: &mut [FieldBuffer]) {
         let Some(buffer) = buffers.get_mut(self.field) else { return };
         let at_hand = Value::text(key);
-        let scope = Scope { key: Some(&at_hand), value: Some(value), dates: self.dates.as_ref(), guess_dates: self.guess_dates, ..*scope };
+        let scope = Scope {
+            key: Some(&at_hand),
+            value: Some(value),
+            dates: self.dates.as_ref(),
+            guess_dates: self.guess_dates,
+            ..*scope
+        };
         // Functions of `value` get a date as the policy writes it.
         let date = match (value, &self.value, &self.dates) {
             (Value::Date(_), Some(_), Some(dates)) => scope.eval(dates).ok(),
@@ -422,7 +441,11 @@ impl Entry {
 fn is_listed(scope: &Scope<'_>, node: &Node, name: &str) -> bool {
     match scope.eval(node) {
         Ok(Value::Text(text)) => text.starts_with("<fetch."),
-        Ok(list) => list.elements().unwrap_or_default().iter().any(|element| element.as_text().as_deref() == Some(name)),
+        Ok(list) => list
+            .elements()
+            .unwrap_or_default()
+            .iter()
+            .any(|element| element.as_text().as_deref() == Some(name)),
         Err(_) => false,
     }
 }

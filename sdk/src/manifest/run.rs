@@ -161,7 +161,8 @@ impl<'p> Run<'p> {
         }
         let plan = self.plan.program.requests.get(chunk.request).ok_or("no such request")?;
         chunk.items.retain(|at| self.verdicts.get(*at).is_some_and(Option::is_none));
-        chunk.parts = chunk.items.iter().map(|at| self.part(*at, chunk.request, plan)).collect::<Result<_, _>>()?;
+        chunk.parts =
+            chunk.items.iter().map(|at| self.part(*at, chunk.request, plan)).collect::<Result<_, _>>()?;
         Ok(chunk)
     }
 
@@ -195,9 +196,11 @@ impl<'p> Run<'p> {
                     continue;
                 }
             };
-            let part = self.items.get(at).and_then(|item| item.parts.iter().find(|part| part.request == request));
+            let part =
+                self.items.get(at).and_then(|item| item.parts.iter().find(|part| part.request == request));
             // What is rendered on demand has no group of its own; it shares only where everyone does.
-            let group = part.map_or(if plan.outside.event { u64::MAX - at as u64 } else { 0 }, |part| part.group);
+            let group =
+                part.map_or(if plan.outside.event { u64::MAX - at as u64 } else { 0 }, |part| part.group);
             let fits = |(of, size, chunk): &&mut (u64, usize, Chunk)| {
                 *of == group && chunk.items.len() < plan.caps.items && *size + bytes.len() < plan.caps.bytes
             };
@@ -238,22 +241,35 @@ impl<'p> Run<'p> {
         };
         let built = self.plan.with_scope(&item.event, Plan::options_of(item), self.known(first), build);
         match built {
-            Ok((Ok((head, body)), _)) => Ok(finished(plan.name.clone(), plan.method, head, body, plan.body.is_some(), plan.encoding, plan.timeout)),
+            Ok((Ok((head, body)), _)) => Ok(finished(
+                plan.name.clone(),
+                plan.method,
+                head,
+                body,
+                plan.body.is_some(),
+                plan.encoding,
+                plan.timeout,
+            )),
             _ => Err(format!("request {}: url, query, headers or body are absent or refused", plan.name)),
         }
     }
 
     /// The same for every attempt to deliver these items; it holds no character that a signature could trip over.
     fn attempt_id(&self, chunk: &Chunk) -> String {
-        let mut messages = chunk.items.iter().filter_map(|at| self.items.get(*at)).map(|item| item.event.message_id());
+        let mut messages =
+            chunk.items.iter().filter_map(|at| self.items.get(*at)).map(|item| item.event.message_id());
         match (messages.next(), chunk.items.len()) {
             (Some(message), 1) => {
-                let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
+                let safe =
+                    |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
                 message.chars().map(safe).collect()
             }
             (first, _) => {
                 let all = first.into_iter().chain(messages);
-                format!("batch_{:016x}", all.fold(0, |state, message| super::hash::hash(state, message.as_bytes())))
+                format!(
+                    "batch_{:016x}",
+                    all.fold(0, |state, message| super::hash::hash(state, message.as_bytes()))
+                )
             }
         }
     }
@@ -276,7 +292,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn chunk_answered(&mut self, chunk: Chunk, answer: Result<Answer, NoAnswer>, memory: &Memory, clock: &dyn Clock) {
+    fn chunk_answered(
+        &mut self,
+        chunk: Chunk,
+        answer: Result<Answer, NoAnswer>,
+        memory: &Memory,
+        clock: &dyn Clock,
+    ) {
         if self.preview {
             return;
         }
@@ -364,7 +386,9 @@ impl<'p> Run<'p> {
                 return;
             }
             What::Retry(after) => Outcome::Retry { after: *after },
-            What::Throttled { after, user_only } => Outcome::Throttled { after: *after, user_only: *user_only },
+            What::Throttled { after, user_only } => {
+                Outcome::Throttled { after: *after, user_only: *user_only }
+            }
             What::Rejected | What::Split { .. } => Outcome::Rejected,
             What::Unauthorised => Outcome::Unauthorised,
         };
@@ -377,8 +401,18 @@ impl<'p> Run<'p> {
         format!("times/{request}/{rule}/{message}")
     }
 
-    fn count_times(&self, at: usize, request: usize, decision: &Decision, plan: &RequestPlan, memory: &Memory, clock: &dyn Clock) {
-        let Some(rule) = decision.rule.filter(|rule| plan.rules.get(*rule).is_some_and(|rule| rule.times.is_some())) else {
+    fn count_times(
+        &self,
+        at: usize,
+        request: usize,
+        decision: &Decision,
+        plan: &RequestPlan,
+        memory: &Memory,
+        clock: &dyn Clock,
+    ) {
+        let Some(rule) =
+            decision.rule.filter(|rule| plan.rules.get(*rule).is_some_and(|rule| rule.times.is_some()))
+        else {
             return;
         };
         let (key, now) = (self.times_key(at, request, rule), clock.now_ms());
@@ -386,7 +420,14 @@ impl<'p> Run<'p> {
         memory.put(&key, &(before + 1).to_string(), now + TIMES_MS, now);
     }
 
-    fn classify(&self, chunk: &Chunk, plan: &RequestPlan, reply: &Reply, memory: &Memory, clock: &dyn Clock) -> Vec<Decision> {
+    fn classify(
+        &self,
+        chunk: &Chunk,
+        plan: &RequestPlan,
+        reply: &Reply,
+        memory: &Memory,
+        clock: &dyn Clock,
+    ) -> Vec<Decision> {
         let now_ms = clock.now_ms();
         let records: RefCell<Option<Vec<usize>>> = RefCell::new(None);
         let of_record = |record: usize| {
@@ -398,12 +439,15 @@ impl<'p> Run<'p> {
         let id = |item: usize, rule: usize| {
             let at = *chunk.items.get(item)?;
             let item = self.items.get(at)?;
-            let node = plan.rules.get(rule)?.item.as_ref().unwrap_or(const { &Node::Source(Source::Identity) });
-            let read = |scope: &Scope<'_>, _: &mut String| scope.text(node).ok().map(|text| text.into_owned());
+            let node =
+                plan.rules.get(rule)?.item.as_ref().unwrap_or(const { &Node::Source(Source::Identity) });
+            let read =
+                |scope: &Scope<'_>, _: &mut String| scope.text(node).ok().map(|text| text.into_owned());
             self.plan.with_scope(&item.event, Plan::options_of(item), self.known(at), read).ok()?.0
         };
         let times = |item: usize, rule: usize| {
-            let key = chunk.items.get(item).map(|at| self.times_key(*at, chunk.request, rule)).unwrap_or_default();
+            let key =
+                chunk.items.get(item).map(|at| self.times_key(*at, chunk.request, rule)).unwrap_or_default();
             memory.get(&key, now_ms).and_then(|count| count.parse().ok()).unwrap_or(0)
         };
         let notes = Notes::default();
@@ -419,7 +463,9 @@ impl<'p> Run<'p> {
             match kept {
                 Some(doc) => self.fetched.push(Arc::new(doc)),
                 None => {
-                    let request = self.fetch_request(fetch).map_err(|_| format!("fetch {} cannot be made", fetch.name))?;
+                    let request = self
+                        .fetch_request(fetch)
+                        .map_err(|_| format!("fetch {} cannot be made", fetch.name))?;
                     self.waiting = Some(Waiting::Fetch(self.fetched.len()));
                     return Ok(Some(request));
                 }
@@ -434,10 +480,24 @@ impl<'p> Run<'p> {
         let body = request::body(&scope, fetch.body.as_ref(), fetch.encoding)?;
         let head = request::head(&scope, &fetch.url, fetch.query.as_ref(), fetch.headers.as_ref())?;
         let name = format!("fetch.{}", fetch.name);
-        Ok(finished(name.into(), fetch.method, head, body, fetch.body.is_some(), fetch.encoding, fetch.timeout))
+        Ok(finished(
+            name.into(),
+            fetch.method,
+            head,
+            body,
+            fetch.body.is_some(),
+            fetch.encoding,
+            fetch.timeout,
+        ))
     }
 
-    fn fetch_answered(&mut self, slot: usize, answer: Result<Answer, NoAnswer>, memory: &Memory, clock: &dyn Clock) {
+    fn fetch_answered(
+        &mut self,
+        slot: usize,
+        answer: Result<Answer, NoAnswer>,
+        memory: &Memory,
+        clock: &dyn Clock,
+    ) {
         let Some(fetch) = self.plan.program.fetches.get(slot) else { return };
         let (outcome, reason, shown) = match answer {
             Ok(answer) => {
@@ -449,11 +509,17 @@ impl<'p> Run<'p> {
                     401 | 403 => (Outcome::Unauthorised, reason, shown),
                     429 => (Outcome::Throttled { after: None, user_only: false }, reason, shown),
                     // A token may stand in what did answer, so nothing of it is shown.
-                    200..=299 => (Outcome::Retry { after: None }, format!("fetch {}: the answer holds nothing to keep", fetch.name), String::new()),
+                    200..=299 => (
+                        Outcome::Retry { after: None },
+                        format!("fetch {}: the answer holds nothing to keep", fetch.name),
+                        String::new(),
+                    ),
                     _ => (Outcome::Retry { after: None }, reason, shown),
                 }
             }
-            Err(error) => (Outcome::Retry { after: None }, format!("fetch {}: {error}", fetch.name), String::new()),
+            Err(error) => {
+                (Outcome::Retry { after: None }, format!("fetch {}: {error}", fetch.name), String::new())
+            }
         };
         let verdict = self.verdict(outcome, &reason, &shown);
         let open: Vec<usize> = (0..self.items.len()).collect();
@@ -467,7 +533,8 @@ impl<'p> Run<'p> {
         let scope = Scope { reply: Some(reply), now_ms, ..Scope::of_constants(&self.plan.program, &notes) };
         let Some(kept) = kept(&scope, fetch) else { return false };
         let lasts = fetch.lasts.as_ref().and_then(|lasts| outcomes::wait(&scope, lasts));
-        let lasts_ms = lasts.map_or(DEFAULT_FETCH_MS, |lasts| i64::try_from(lasts.as_millis()).unwrap_or(DEFAULT_FETCH_MS));
+        let lasts_ms = lasts
+            .map_or(DEFAULT_FETCH_MS, |lasts| i64::try_from(lasts.as_millis()).unwrap_or(DEFAULT_FETCH_MS));
         memory.put(&memory_key(fetch), &kept, now_ms + lasts_ms - lasts_ms / 10, now_ms);
         true
     }
@@ -561,3 +628,6 @@ pub(crate) fn preview(plan: &Plan, items: &[Item], clock: &dyn Clock, hide: bool
     }
     requests
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,12 +204,28 @@ pub(crate) enum Then {
 }
 
 const SECTIONS: &[&str] = &[
-    "adapter", "settings", "options", "identity", "tables", "values", "rest", "fetch", "defaults", "request", "delete",
+    "adapter", "settings", "options", "identity", "tables", "values", "rest", "fetch", "defaults", "request",
+    "delete",
 ];
 const POLICY_KEYS: &[&str] = &["null", "dates", "guess_dates", "nested", "separator", "arrays", "joiner"];
 const REQUEST_KEYS: &[&str] = &[
-    "name", "when", "unless", "on_demand", "optional", "method", "url", "query", "headers", "encoding", "compress",
-    "timeout", "body", "item", "batch", "limits", "outcomes",
+    "name",
+    "when",
+    "unless",
+    "on_demand",
+    "optional",
+    "method",
+    "url",
+    "query",
+    "headers",
+    "encoding",
+    "compress",
+    "timeout",
+    "body",
+    "item",
+    "batch",
+    "limits",
+    "outcomes",
 ];
 const FIELD_KINDS: &[&str] = &["null", "true", "false", "bool", "number", "text", "date", "list", "object"];
 
@@ -234,7 +250,11 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Schema {
     }
     match get(&tree, "identity") {
         Some(node) => schema.identity = identity(reader, node),
-        None => reader.problem(0, "section identity is missing", "say who an event is about: key = [\"{user_id}\"]"),
+        None => reader.problem(
+            0,
+            "section identity is missing",
+            "say who an event is about: key = [\"{user_id}\"]",
+        ),
     }
     schema.settings = settings(reader, get(&tree, "settings"), "setting");
     schema.options = settings(reader, get(&tree, "options"), "option");
@@ -249,7 +269,8 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Schema {
         schema.rest = rest(reader, node);
     }
     let none = Table::new();
-    let defaults = get(&tree, "defaults").map_or(none.as_slice(), |node| reader.table(node, "section defaults"));
+    let defaults =
+        get(&tree, "defaults").map_or(none.as_slice(), |node| reader.table(node, "section defaults"));
     reader.keys(&defaults.to_vec(), "defaults", REQUEST_KEYS);
     if let Some(node) = get(&tree, "fetch") {
         let fetches = reader.table(node, "section fetch").to_vec();
@@ -302,9 +323,8 @@ fn settings(reader: &mut Reader<'_>, node: Option<&Node>, what: &str) -> Vec<Set
     table.iter().map(|(key, node)| setting(reader, key, node, what)).collect()
 }
 
-const SETTING_KEYS: &[&str] = &[
-    "type", "doc", "default", "optional", "choices", "pattern", "min", "max", "secret", "docs", "checked",
-];
+const SETTING_KEYS: &[&str] =
+    &["type", "doc", "default", "optional", "choices", "pattern", "min", "max", "secret", "docs", "checked"];
 
 fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setting {
     let about = format!("{what} {}", key.text);
@@ -343,7 +363,12 @@ fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setti
         && !choices.iter().any(|choice| choice.name == text)
     {
         let at = get(&table, "default").map_or(node.at, |node| node.at);
-        reader.unknown(at, &format!("choice of {about}:"), text, choices.iter().map(|choice| choice.name.as_str()));
+        reader.unknown(
+            at,
+            &format!("choice of {about}:"),
+            text,
+            choices.iter().map(|choice| choice.name.as_str()),
+        );
     }
     let (min, max) = (number(reader, "min"), number(reader, "max"));
     Setting {
@@ -448,7 +473,9 @@ fn count(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<usize> {
 fn fetch(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Fetch {
     let about = format!("fetch.{}", key.text);
     let table = reader.table(node, &about).to_vec();
-    let mut allowed = vec!["keep", "each", "key", "for", "method", "url", "query", "headers", "encoding", "timeout", "body"];
+    let mut allowed = vec![
+        "keep", "each", "key", "for", "method", "url", "query", "headers", "encoding", "timeout", "body",
+    ];
     allowed.sort_unstable();
     reader.keys(&table, &about, &allowed);
     for name in ["keep", "for"] {
@@ -467,7 +494,12 @@ fn fetch(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Fetch {
     }
 }
 
-fn requests(reader: &mut Reader<'_>, node: Option<&Node>, section: &str, defaults: &[(Key, Node)]) -> Vec<Request> {
+fn requests(
+    reader: &mut Reader<'_>,
+    node: Option<&Node>,
+    section: &str,
+    defaults: &[(Key, Node)],
+) -> Vec<Request> {
     let Some(node) = node else { return Vec::new() };
     let items = reader.list(node, &format!("section {section}")).to_vec();
     let mut found = Vec::new();
@@ -476,7 +508,11 @@ fn requests(reader: &mut Reader<'_>, node: Option<&Node>, section: &str, default
         reader.keys(&table, section, REQUEST_KEYS);
         let request = request(reader, item.at, &table, defaults);
         if found.iter().any(|other: &Request| other.name == request.name) {
-            reader.problem(item.at, format!("two {section}s are called {}", request.name), "give each its own name");
+            reader.problem(
+                item.at,
+                format!("two {section}s are called {}", request.name),
+                "give each its own name",
+            );
         }
         found.push(request);
     }
@@ -493,7 +529,11 @@ fn request(reader: &mut Reader<'_>, at: usize, table: &[(Key, Node)], defaults: 
             let text = reader.text(item, "a rate");
             match units::rate(&text) {
                 Some(rate) => rates.push(rate),
-                None => reader.problem(item.at, format!("no rate: {text}"), "write it like \"100 requests per 10 s\"; also items, bytes"),
+                None => reader.problem(
+                    item.at,
+                    format!("no rate: {text}"),
+                    "write it like \"100 requests per 10 s\"; also items, bytes",
+                ),
             }
         }
     }
@@ -503,19 +543,23 @@ fn request(reader: &mut Reader<'_>, at: usize, table: &[(Key, Node)], defaults: 
             outcomes.extend(rule(reader, item));
         }
     }
-    let merged = |reader: &mut Reader<'_>, name: &str| {
-        match (get(table, name).map(|node| reader.data(node)), get(defaults, name).map(|node| reader.data(node))) {
-            (Some(Data::Table(at, mut own)), Some(Data::Table(_, general))) => {
-                let missing: Vec<_> = general.into_iter().filter(|entry| !own.iter().any(|o| o.key.plain() == entry.key.plain())).collect();
-                own.extend(missing);
-                Some(Data::Table(at, own))
-            }
-            (own, general) => own.or(general),
+    let merged = |reader: &mut Reader<'_>, name: &str| match (
+        get(table, name).map(|node| reader.data(node)),
+        get(defaults, name).map(|node| reader.data(node)),
+    ) {
+        (Some(Data::Table(at, mut own)), Some(Data::Table(_, general))) => {
+            let missing: Vec<_> = general
+                .into_iter()
+                .filter(|entry| !own.iter().any(|o| o.key.plain() == entry.key.plain()))
+                .collect();
+            own.extend(missing);
+            Some(Data::Table(at, own))
         }
+        (own, general) => own.or(general),
     };
     let (query, headers) = (merged(reader, "query"), merged(reader, "headers"));
     if let Some(node) = find("compress") {
-        reader.word(node, "compress", &["gzip"]);
+        reader.problem(node.at, "compress is not available yet", "leave it out; bodies are sent as they are");
     }
     Request {
         at,
@@ -558,9 +602,8 @@ fn conditions(reader: &mut Reader<'_>, node: &Node) -> Vec<Data> {
     }
 }
 
-const RULE_KEYS: &[&str] = &[
-    "status", "when", "unless", "each", "index", "id", "item", "then", "after", "times", "pace", "reason",
-];
+const RULE_KEYS: &[&str] =
+    &["status", "when", "unless", "each", "index", "id", "item", "then", "after", "times", "pace", "reason"];
 const THEN: &[(&str, Then)] = &[
     ("delivered", Then::Delivered),
     ("submitted", Then::Submitted),
@@ -580,7 +623,8 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> Option<Rule> {
     };
     let word = reader.text(then_node, "then");
     let known = THEN.iter().find(|(name, _)| *name == word).map(|(_, then)| then.clone());
-    let Some(then) = known.or_else(|| word.strip_prefix("send:").map(|name| Then::Send(name.to_owned()))) else {
+    let Some(then) = known.or_else(|| word.strip_prefix("send:").map(|name| Then::Send(name.to_owned())))
+    else {
         let names = THEN.iter().map(|(name, _)| *name).chain(["send:NAME"]);
         reader.unknown(then_node.at, "outcome", &word, names);
         return None;
@@ -610,13 +654,21 @@ fn statuses(reader: &mut Reader<'_>, node: &Node) -> Vec<Status> {
     let mut found = Vec::new();
     for node in nodes {
         let status = match &node.value {
-            Raw::Number(number) => number.parse().ok().filter(|n| (100..600).contains(n)).map(Status::Exactly),
-            Raw::Text(text) => text.strip_suffix("xx").and_then(|n| n.parse().ok()).filter(|n| (1..6).contains(n)).map(Status::Hundreds),
+            Raw::Number(number) => {
+                number.parse().ok().filter(|n| (100..600).contains(n)).map(Status::Exactly)
+            }
+            Raw::Text(text) => text
+                .strip_suffix("xx")
+                .and_then(|n| n.parse().ok())
+                .filter(|n| (1..6).contains(n))
+                .map(Status::Hundreds),
             _ => None,
         };
         match status {
             Some(status) => found.push(status),
-            None => reader.problem(node.at, "no status", "write a number such as 404, a list of them, or \"4xx\""),
+            None => {
+                reader.problem(node.at, "no status", "write a number such as 404, a list of them, or \"4xx\"")
+            }
         }
     }
     found

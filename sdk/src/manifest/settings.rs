@@ -53,7 +53,9 @@ pub(crate) fn accept(setting: &Setting, given: &toml::Value) -> Result<Value<'st
         (Kind::Bool, toml::Value::Boolean(yes)) => Value::Bool(*yes),
         (Kind::Int, toml::Value::Integer(number)) => Value::whole(*number),
         (Kind::Num, toml::Value::Integer(number)) => Value::whole(*number),
-        (Kind::Num, toml::Value::Float(number)) if number.is_finite() => Value::Number(number.to_string().into()),
+        (Kind::Num, toml::Value::Float(number)) if number.is_finite() => {
+            Value::Number(number.to_string().into())
+        }
         (Kind::List, toml::Value::Array(items)) => Value::List(items.iter().filter_map(constant).collect()),
         (Kind::Map, toml::Value::Table(_)) => constant(given).unwrap_or(Value::Null),
         (Kind::Text | Kind::Secret | Kind::Url | Kind::Host | Kind::Choice, toml::Value::String(text)) => {
@@ -111,7 +113,8 @@ fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        is_host(rest.get(..end).unwrap_or_default()) && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
+        is_host(rest.get(..end).unwrap_or_default())
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
     })
 }
 
@@ -128,9 +131,9 @@ fn constant(value: &toml::Value) -> Option<Value<'static>> {
         toml::Value::Float(number) if number.is_finite() => Value::Number(number.to_string().into()),
         toml::Value::Boolean(yes) => Value::Bool(*yes),
         toml::Value::Array(items) => Value::List(items.iter().filter_map(constant).collect()),
-        toml::Value::Table(table) => {
-            Value::Object(table.iter().filter_map(|(key, value)| Some((key.clone().into(), constant(value)?))).collect())
-        }
+        toml::Value::Table(table) => Value::Object(
+            table.iter().filter_map(|(key, value)| Some((key.clone().into(), constant(value)?))).collect(),
+        ),
         _ => return None,
     })
 }
@@ -153,6 +156,7 @@ pub(crate) fn secret_texts(value: &Value<'_>, found: &mut Vec<String>) {
     match value {
         Value::List(items) => items.iter().for_each(|item| secret_texts(item, found)),
         Value::Object(members) => members.iter().for_each(|(_, value)| secret_texts(value, found)),
-        _ => found.extend(value.as_text().map(|text| text.into_owned()).filter(|text| text.chars().count() >= 4)),
+        _ => found
+            .extend(value.as_text().map(|text| text.into_owned()).filter(|text| text.chars().count() >= 4)),
     }
 }

@@ -98,7 +98,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A name that is not one of the allowed ones, with the nearest as remedy.
-    pub fn unknown<'n>(&mut self, at: usize, what: &str, name: &str, allowed: impl IntoIterator<Item = &'n str>) {
+    pub fn unknown<'n>(
+        &mut self,
+        at: usize,
+        what: &str,
+        name: &str,
+        allowed: impl IntoIterator<Item = &'n str>,
+    ) {
         let mut allowed: Vec<&str> = allowed.into_iter().collect();
         let remedy = match nearest(name, allowed.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
@@ -209,7 +215,11 @@ impl<'a> Reader<'a> {
         let text = self.text(node, what);
         let duration = super::units::duration(&text);
         if duration.is_none() {
-            self.problem(node.at, format!("{what} is no duration: {text}"), "write it like \"10 s\"; units: ms, s, min, h, d");
+            self.problem(
+                node.at,
+                format!("{what} is no duration: {text}"),
+                "write it like \"10 s\"; units: ms, s, min, h, d",
+            );
         }
         duration
     }
@@ -219,7 +229,11 @@ impl<'a> Reader<'a> {
         let text = self.text(node, what);
         let size = super::units::size(&text);
         if size.is_none() {
-            self.problem(node.at, format!("{what} is no size: {text}"), "write it like \"499 kB\"; units: B, kB, MB, KiB, MiB");
+            self.problem(
+                node.at,
+                format!("{what} is no size: {text}"),
+                "write it like \"499 kB\"; units: B, kB, MB, KiB, MiB",
+            );
         }
         size
     }

@@ -48,6 +48,8 @@ pub(crate) struct Constant {
     pub json: Box<str>,
     /// Depends on a secret setting.
     pub secret: bool,
+    /// What is shown instead of a secret.
+    pub shown: Value<'static>,
     /// Came from an expression, so that it makes the table around it present.
     pub counts: bool,
 }
@@ -135,9 +137,15 @@ pub(crate) enum Key {
 impl Node {
     /// A constant from a value.
     pub fn constant(value: Value<'static>, secret: bool, counts: bool) -> Node {
+        let shown = if secret { masked(&value) } else { Value::Null };
+        Node::constant_shown(value, secret, shown, counts)
+    }
+
+    /// A constant from a value, and what is shown of it.
+    pub fn constant_shown(value: Value<'static>, secret: bool, shown: Value<'static>, counts: bool) -> Node {
         let mut json = String::new();
         value.write_json(&mut json, &super::value::Dates::ISO);
-        Node::Constant(Arc::new(Constant { value, json: json.into(), secret, counts }))
+        Node::Constant(Arc::new(Constant { value, json: json.into(), secret, shown, counts }))
     }
 
     /// A constant text that came from no expression.
@@ -192,6 +200,17 @@ impl Node {
     }
 }
 
+/// A secret's shape without its content.
+fn masked(value: &Value<'_>) -> Value<'static> {
+    let mask = || Value::text(super::render::MASK);
+    match value {
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(key, _)| (key.to_string().into(), mask())).collect())
+        }
+        _ => mask(),
+    }
+}
+
 /// What a node depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
@@ -223,7 +242,9 @@ impl Needs {
             Source::Fetch(_) => needs.fetch = true,
             Source::Items => needs.items = true,
             Source::Reply(_) => needs.reply = true,
-            Source::AttemptId | Source::AttemptTime | Source::AttemptNonce | Source::AttemptBody => needs.attempt = true,
+            Source::AttemptId | Source::AttemptTime | Source::AttemptNonce | Source::AttemptBody => {
+                needs.attempt = true
+            }
             Source::Status | Source::Header(_) | Source::Body | Source::Key | Source::Value => {}
             Source::MessageId | Source::Timestamp | Source::ReceivedAt => {
                 needs.event = true;

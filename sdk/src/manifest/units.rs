@@ -58,17 +58,23 @@ mod tests {
 
     #[test]
     fn reads_units() {
-        for (text, expected) in [("30 s", Some(30_000)), ("1 d", Some(86_400_000)), ("1 year", None), ("s", None), ("-1 s", None)] {
+        for (text, expected) in
+            [("30 s", Some(30_000)), ("1 d", Some(86_400_000)), ("1 year", None), ("s", None), ("-1 s", None)]
+        {
             assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
         }
-        for (text, expected) in [("499 kB", Some(499_000)), ("8 MiB", Some(8 << 20)), ("8MiB", None), ("1 GB", None)] {
+        for (text, expected) in
+            [("499 kB", Some(499_000)), ("8 MiB", Some(8 << 20)), ("8MiB", None), ("1 GB", None)]
+        {
             assert_eq!(size(text), expected, "{text}");
         }
     }
 
     #[test]
     fn reads_rates() {
-        let rate_of = |count, unit, seconds, per_user| Some(Rate { count, unit, per: Duration::from_secs(seconds), per_user });
+        let rate_of = |count, unit, seconds, per_user| {
+            Some(Rate { count, unit, per: Duration::from_secs(seconds), per_user })
+        };
         for (text, expected) in [
             ("100 requests per 10 s", rate_of(100, RateUnit::Requests, 10, false)),
             ("5 items per 1 min per user", rate_of(5, RateUnit::Items, 60, true)),

@@ -19,8 +19,10 @@ pub fn manifest_factory(file_name: &str, text: &str) -> Result<Box<Factory<'stat
     let manifest = Manifest::load(file_name, text, &mut names)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let manifest = Arc::new(manifest);
-    let spellings: Vec<String> =
-        std::iter::once(manifest.name()).chain(manifest.aliases().iter().map(String::as_str)).map(str::to_owned).collect();
+    let spellings: Vec<String> = std::iter::once(manifest.name())
+        .chain(manifest.aliases().iter().map(String::as_str))
+        .map(str::to_owned)
+        .collect();
     Ok(Box::new(move |settings| {
         let settings = table(settings)?;
         let plan = manifest

@@ -13,6 +13,7 @@ use crate::json::Kind;
 /// Posts `[userId, …]`, at most two of them, each user once; 2xx delivers, `{"bad": n}` rejects one, no answer retries.
 struct Echo {
     limits: Limits,
+    leaks: bool,
 }
 
 #[async_trait]
@@ -77,8 +78,13 @@ impl Destination for Echo {
         (0..items.len()).map(verdict).collect()
     }
 
-    fn preview(&self, _items: &[Item], _clock: &dyn Clock, _show_secrets: bool) -> Vec<Request> {
-        Vec::new()
+    fn preview(&self, _items: &[Item], _clock: &dyn Clock, show_secrets: bool) -> Vec<Request> {
+        let token = if show_secrets || self.leaks { "s3cret" } else { "***" };
+        vec![Request {
+            method: "POST",
+            url: format!("https://vendor.test/?token={token}"),
+            ..Request::default()
+        }]
     }
 
     fn limits(&self) -> &Limits {
@@ -97,7 +103,7 @@ fn factory(settings: Json<'_>) -> Result<Subject, Vec<String>> {
     let limits =
         Limits { items: 2, bytes: 100, linger: Duration::ZERO, concurrency: None, rates: Vec::new() };
     Ok(Subject {
-        destination: Box::new(Echo { limits }),
+        destination: Box::new(Echo { limits, leaks: settings.get("leaks").is_some() }),
         names: Names::default(),
         spellings: vec!["Echo (Actions)".to_owned()],
     })
@@ -223,6 +229,12 @@ fn missing_answers_are_scripted_too() {
 fn secrets_in_what_is_shown_fail() {
     let report = run("{ \"bad\": 1 }", "{ \"bad\": 1, \"key\": \"s3cret\" }");
     assert_eq!(report.problems, ["outcomes[2]: the answer holds a secret"]);
+    let report = run("\"key\": \"s\"", "\"key\": \"s\", \"leaks\": true");
+    assert!(
+        report.problems[0].starts_with("events[0]: the preview shows a secret: {"),
+        "{:?}",
+        report.problems
+    );
 }
 
 #[test]

@@ -1,0 +1,288 @@
+//! What can be wrong between the sections of a manifest: hosts, batches, rules, fields and requests that do not go
+//! together. Names and types inside expressions are `check`'s.
+
+use std::collections::HashSet;
+
+use super::expression::{Member, Part, Path, Source as Written, Template};
+use super::schema::{Kind, Request, Rule, Schema, Then, templates_of};
+use super::source::{Data, Reader};
+
+pub(super) fn check(reader: &mut Reader<'_>, schema: &Schema) {
+    for request in schema.requests.iter().chain(&schema.deletes) {
+        host(reader, schema, request);
+        items(reader, schema, request);
+        rules(reader, schema, request);
+    }
+    for fetch in &schema.fetches {
+        host(reader, schema, &fetch.request);
+    }
+    sends(reader, schema);
+    fields(reader, schema);
+}
+
+/// Scheme and host must be the operator's.
+fn host(reader: &mut Reader<'_>, schema: &Schema, request: &Request) {
+    match &request.url {
+        None => reader.problem(request.at, format!("request {} has no url", request.name), ""),
+        Some(url) => {
+            let mut start = String::new();
+            if let Err(at) = host_of(schema, url, &mut start, 0) {
+                let remedy = "build scheme and host from literals, and settings of type url, host or choice or with a pattern";
+                reader.problem(at, "the host depends on a call or on a setting of any form", remedy);
+            } else if !start.starts_with("https://") && !start.starts_with("http://") {
+                reader.problem(url.at(), "the url does not start with https://", "");
+            }
+        }
+    }
+}
+
+/// Reads a url up to the end of its host, or says where something stands in it that may not.
+fn host_of(schema: &Schema, data: &Data, start: &mut String, depth: usize) -> Result<(), usize> {
+    match data {
+        Data::Text(template) => template_host(schema, template, start, depth),
+        Data::List(_, items) => {
+            let before = start.clone();
+            for item in items {
+                start.clone_from(&before);
+                host_of(schema, item, start, depth)?;
+            }
+            Ok(())
+        }
+        other => Err(other.at()),
+    }
+}
+
+fn is_ended(start: &str) -> bool {
+    start.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?']))
+}
+
+fn template_host(
+    schema: &Schema,
+    template: &Template,
+    start: &mut String,
+    depth: usize,
+) -> Result<(), usize> {
+    for part in &template.parts {
+        if is_ended(start) {
+            return Ok(());
+        }
+        let pipes = match part {
+            Part::Text(text) => {
+                start.push_str(text);
+                continue;
+            }
+            Part::Expression(pipes) => pipes,
+        };
+        let before = start.clone();
+        for pipe in pipes {
+            start.clone_from(&before);
+            let Written::Path(path) = &pipe.source else { continue };
+            match (path.root.as_str(), pipe.steps.is_empty(), depth < 16) {
+                ("settings", true, _) => start.push_str(&operators(schema, path).ok_or(path.at)?),
+                ("values", true, true) => {
+                    let value = schema.values.iter().find(|(key, _)| Some(key.text.as_str()) == path.first());
+                    host_of(schema, &value.ok_or(path.at)?.1, start, depth + 1)?;
+                }
+                _ => return Err(path.at),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An example of what a setting puts into a host, where it may.
+fn operators(schema: &Schema, path: &Path) -> Option<String> {
+    let setting = schema.settings.iter().find(|setting| Some(setting.name.as_str()) == path.first())?;
+    if let Some(Member::Name(attribute)) = path.members.get(1) {
+        let first = setting.choices.first()?;
+        return first.attributes.iter().find(|(name, _)| name == attribute).map(|(_, value)| value.clone());
+    }
+    match setting.kind {
+        Kind::Url => Some("https://example.com/".to_owned()),
+        Kind::Host | Kind::Choice => Some("example.com".to_owned()),
+        _ => setting.pattern.as_ref().map(|_| "example".to_owned()),
+    }
+}
+
+/// `{items}` needs an item, and the reverse; sizes must fit each other.
+fn items(reader: &mut Reader<'_>, schema: &Schema, request: &Request) {
+    let has_items = reads(schema, request.body.iter(), "items");
+    match (&request.item, has_items) {
+        (Some(item), false) => {
+            reader.problem(
+                item.at(),
+                format!("request {}: the body does not hold {{items}}", request.name),
+                "write body = \"{items}\", or put it where the vendor wants the list",
+            );
+        }
+        (None, true) => reader.problem(
+            request.at,
+            format!("request {}: {{items}} without item", request.name),
+            "say what one item is",
+        ),
+        _ => {}
+    }
+    let Some(batch) = &request.batch else { return };
+    if request.item.is_none() {
+        reader.problem(batch.at, format!("request {}: batch without item", request.name), "");
+    }
+    if let (Some(bytes), Some(item_bytes)) = (batch.bytes, batch.item_bytes)
+        && item_bytes > bytes
+    {
+        reader.problem(batch.at, "batch.item_bytes is larger than batch.bytes", "");
+    }
+}
+
+/// Whether data reads a root, through values too.
+fn reads<'s>(schema: &'s Schema, data: impl IntoIterator<Item = &'s Data>, root: &str) -> bool {
+    let mut open = templates_of(data);
+    let mut seen: HashSet<&str> = HashSet::new();
+    while let Some(template) = open.pop() {
+        for pipe in template.pipes() {
+            let args = pipe.steps.iter().flat_map(|step| &step.args);
+            for source in std::iter::once(&pipe.source).chain(args) {
+                let Written::Path(path) = source else { continue };
+                if path.root == root {
+                    return true;
+                }
+                let value = schema
+                    .values
+                    .iter()
+                    .find(|(key, _)| path.root == "values" && Some(key.text.as_str()) == path.first());
+                if let Some((key, data)) = value
+                    && seen.insert(&key.text)
+                {
+                    data.templates(&mut open);
+                }
+            }
+        }
+    }
+    false
+}
+
+fn rules(reader: &mut Reader<'_>, schema: &Schema, request: &Request) {
+    let mut ended = false;
+    for rule in &request.outcomes {
+        // Rules of [defaults] stand elsewhere in the file and may well be shadowed.
+        if ended && rule.at > request.at {
+            reader.problem(rule.at, "this rule is never reached: the one before decides everything", "");
+        }
+        ended |= rule.at > request.at && decides_everything(rule);
+        if rule.each.is_none() && (rule.index.is_some() || rule.id.is_some() || rule.item.is_some()) {
+            reader.problem(rule.at, "index, id and item belong to a rule with each", "");
+        }
+        if rule.item.is_some() && rule.id.is_none() {
+            reader.problem(rule.at, "item without id", "say which part of the entry names the item");
+        }
+        if rule.each.is_some() && request.item.is_none() {
+            reader.problem(rule.at, format!("each in request {}, which takes no items", request.name), "");
+        }
+        if rule.times.is_some() && matches!(rule.then, Then::Delivered | Then::Submitted) {
+            reader.problem(rule.at, "times does not go with delivered or submitted", "");
+        }
+        if rule.pace.is_some() && rule.then != Then::Split {
+            reader.problem(rule.at, "pace belongs to then = \"split\"", "");
+        }
+        if rule.after.is_some() && !matches!(rule.then, Then::Retry | Then::Throttled) {
+            reader.problem(rule.at, "after belongs to retry and throttled", "");
+        }
+        if let Some(reason) = &rule.reason
+            && reads_secret(schema, reason)
+        {
+            reader.problem(reason.at(), "a reason must not hold a secret", "");
+        }
+    }
+}
+
+fn decides_everything(rule: &Rule) -> bool {
+    let unconditional = rule.status.is_empty() && rule.when.is_empty() && rule.unless.is_empty();
+    unconditional && rule.each.is_none() && rule.times.is_none()
+}
+
+fn reads_secret(schema: &Schema, data: &Data) -> bool {
+    let is_secret = |path: &Path| {
+        schema.settings.iter().any(|setting| setting.secret && Some(setting.name.as_str()) == path.first())
+    };
+    let mut open = templates_of([data]);
+    let mut seen: HashSet<&str> = HashSet::new();
+    while let Some(template) = open.pop() {
+        for pipe in template.pipes() {
+            let Written::Path(path) = &pipe.source else { continue };
+            if path.root == "settings" && is_secret(path) {
+                return true;
+            }
+            let value = schema
+                .values
+                .iter()
+                .find(|(key, _)| path.root == "values" && Some(key.text.as_str()) == path.first());
+            if let Some((key, data)) = value
+                && seen.insert(&key.text)
+            {
+                data.templates(&mut open);
+            }
+        }
+    }
+    false
+}
+
+/// `send:NAME` names a later request on demand, and every such request is named.
+fn sends(reader: &mut Reader<'_>, schema: &Schema) {
+    let mut sent: HashSet<&str> = HashSet::new();
+    for (position, request) in schema.requests.iter().enumerate() {
+        for rule in &request.outcomes {
+            let Then::Send(name) = &rule.then else { continue };
+            sent.insert(name);
+            match schema.requests.iter().position(|other| other.name == *name) {
+                None => reader.unknown(
+                    rule.at,
+                    "request",
+                    name,
+                    schema.requests.iter().map(|other| other.name.as_str()),
+                ),
+                Some(other) if other <= position => {
+                    reader.problem(
+                        rule.at,
+                        format!("send:{name} does not name a later request"),
+                        "move it behind this one",
+                    );
+                }
+                Some(other) if !schema.requests.get(other).is_some_and(|other| other.on_demand) => {
+                    reader.problem(
+                        rule.at,
+                        format!("send:{name}: that request is sent anyway"),
+                        "mark it on_demand = true",
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for request in schema.requests.iter().filter(|request| request.on_demand) {
+        if !sent.contains(request.name.as_str()) {
+            reader.problem(
+                request.at,
+                format!("request {} is on demand, and no rule asks for it", request.name),
+                format!("then = \"send:{}\"", request.name),
+            );
+        }
+    }
+}
+
+/// A field behind one that takes everything gets nothing.
+fn fields(reader: &mut Reader<'_>, schema: &Schema) {
+    let mut taken: Option<&str> = None;
+    for field in schema.rest.fields.iter().filter(|field| field.of.is_none()) {
+        if let Some(name) = taken {
+            reader.problem(
+                field.at,
+                format!("field {} gets nothing: {name} before it takes every trait", field.name),
+                "",
+            );
+        }
+        let takes_all =
+            field.only.is_none() && field.names.is_none() && field.drop.is_none() && field.kinds.is_empty();
+        if takes_all && taken.is_none() {
+            taken = Some(&field.name);
+        }
+    }
+}
