@@ -1,4 +1,5 @@
 //! The command line through the real binary: what it prints, where, and how it ends.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Helpers outside of test functions are test code too.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -201,7 +202,7 @@ fn check_places_what_an_adapter_says_about_its_settings() {
         out,
         "fanout.toml:8:20: error: the environment variable `ACME_KEY` is not set\n    \
          set `ACME_KEY`, or write the value itself\n\
-         fanout.toml:17:29: error: unknown setting regoin\n    did you mean region?\n\
+         fanout.toml:17:27: error: unknown setting regoin\n    did you mean region?\n\
          2 errors, 0 warnings\n"
     );
 }
@@ -343,7 +344,7 @@ fn a_folder_without_adapter_or_cases_is_explained() {
     let (code, _, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
     assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no case"), "{err}");
     std::fs::write(folder.path("own/acme/cases/one.json"), CASE).unwrap();
-    std::fs::write(folder.path("own/acme/manifest.toml"), ACME.replace("{identity}", "{identty}")).unwrap();
+    std::fs::write(folder.path("own/acme/manifest.toml"), ACME.replace("[identity]", "[identty]")).unwrap();
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
-    assert!(code == 1 && out.contains("own/acme/manifest.toml:11:"), "{out}");
+    assert!(code == 1 && out.contains("own/acme/manifest.toml:6:"), "{out}");
 }

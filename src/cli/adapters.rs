@@ -67,6 +67,9 @@ fn describe(adapter: &Adapter, out: &mut dyn Write) -> io::Result<()> {
     if manifest.opt_in() {
         writeln!(out, "It gets only the calls that name it in `integrations`.")?;
     }
+    if manifest.takes_all_calls() {
+        writeln!(out, "It takes calls of every type, not only identify.")?;
+    }
     let settings = manifest.settings();
     if !settings.is_empty() {
         writeln!(out)?;
@@ -129,6 +132,7 @@ fn as_json(adapter: &Adapter) -> Value {
         "vendor": manifest.name(),
         "aliases": manifest.aliases(),
         "opt_in": manifest.opt_in(),
+        "takes_all_calls": manifest.takes_all_calls(),
         "docs": manifest.docs(),
         "checked": manifest.checked(),
         "folder": adapter.folder,

@@ -62,7 +62,7 @@ pub fn problems_json(errors: &[Problem], warnings: &[Problem]) -> Value {
 fn in_order<'p>(errors: &'p [Problem], warnings: &'p [Problem]) -> Vec<(&'static str, &'p Problem)> {
     let errors = errors.iter().map(|problem| ("error", problem));
     let mut all: Vec<_> = errors.chain(warnings.iter().map(|problem| ("warning", problem))).collect();
-    all.sort_by_key(|(_, problem)| (problem.line, problem.column));
+    all.sort_by_key(|(_, problem)| (&problem.file, problem.line, problem.column));
     all
 }
 

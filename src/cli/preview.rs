@@ -160,7 +160,7 @@ fn fill(
     let sources = destination.sources.clone();
     let target =
         Target::new(&destination.name, manifest.name(), manifest.aliases(), manifest.opt_in(), sources);
-    if event.call_type() != CallType::Identify {
+    if event.call_type() != CallType::Identify && !manifest.takes_all_calls() {
         preview.skipped = Some(format!("type: {} takes identify calls alone", preview.adapter));
         return;
     }

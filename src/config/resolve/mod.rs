@@ -57,8 +57,9 @@ pub fn resolve(file: &str, text: &str, world: &World<'_>, open_adapters: OpenAda
 }
 
 fn finish(config: Option<Config>, mut reader: Reader<'_>) -> Loaded {
-    reader.errors.sort_by_key(|problem| (problem.line, problem.column));
-    reader.warnings.sort_by_key(|problem| (problem.line, problem.column));
+    for problems in [&mut reader.errors, &mut reader.warnings] {
+        problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    }
     let config = config.filter(|_| reader.errors.is_empty());
     Loaded { config, errors: reader.errors, warnings: reader.warnings }
 }
