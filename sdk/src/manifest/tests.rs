@@ -295,7 +295,7 @@ fn absence_leaves_out_members_texts_and_tables() {
         ("x = \"{'' }{user_id}\"", "{}", r#"{"id":"u","x":"u"}"#),
         ("x = \"{custom.n}\"", r#"{"n":1.50}"#, r#"{"id":"u","x":1.50}"#),
         ("x = \"n{custom.n}\"", r#"{"n":1.50}"#, r#"{"id":"u","x":"n1.50"}"#),
-        ("x = \"{custom.o.a}\"", r#"{"o":{"a":[1, 2]}}"#, r#"{"id":"u","x":[1, 2],"o":{"a":[1, 2]}}"#),
+        ("x = \"{custom.o.a}\"", r#"{"o":{"a":[1, 2]}}"#, r#"{"id":"u","x":[1,2],"o":{"a":[1,2]}}"#),
         (
             "x = \"{traits.created_at | unix}\"",
             r#"{"created_at":"2024-03-05T09:30:00Z"}"#,
