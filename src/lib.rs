@@ -3,3 +3,4 @@
 //! `cli` → `app` → {`ingest`, `delivery`, `admin`} → {`queue`, `routing`, `transport`} → `telemetry`, plus `config`.
 
 pub mod queue;
+pub mod routing;

@@ -352,6 +352,26 @@ fn replace_escapes(text: &str, offsets: &[usize]) -> Arc<str> {
     out.into()
 }
 
+/// Where the first byte stands that is a quote, a backslash or a control character; eight bytes at a time.
+fn first_special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    // The lowest bit set marks the first byte below `limit`; bits above it mean nothing.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * b'"' as u64), 1);
+        let backslash = below(word ^ (ONES * b'\\' as u64), 1);
+        let special = quote | backslash | below(word, 0x20);
+        if special != 0 {
+            return Some(at * 8 + special.trailing_zeros() as usize / 8);
+        }
+    }
+    let tail = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20)?;
+    Some(words.len() * 8 + tail)
+}
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -459,7 +479,7 @@ impl Scanner<'_> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(skip) = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20) else {
+            let Some(skip) = first_special(rest) else {
                 return Err(self.wrong("a string does not end"));
             };
             self.at += skip;
@@ -713,6 +733,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn finds_the_first_special_byte(bytes in prop::collection::vec(any::<u8>(), 0..40), plain in 0usize..40) {
+            let bytes: Vec<u8> = std::iter::repeat_n(b'x', plain).chain(bytes).collect();
+            let expected = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
+            prop_assert_eq!(first_special(&bytes), expected);
+        }
+
         #[test]
         fn any_value_survives(value in any_json()) {
             let doc = parse(&value.to_string()).unwrap();

@@ -6,6 +6,7 @@
 //!
 //! [`Destination`]: destination::Destination
 
+mod canonical;
 pub mod dates;
 pub mod destination;
 pub mod event;

@@ -63,7 +63,8 @@ impl Branch {
 }
 
 impl Names {
-    /// The number of a path; a new one where it has none yet. `None` when 65,535 are taken.
+    /// The number of a path; a new one where it has none yet. A part is a member's exact name, or the position in a
+    /// list, counted from 0. `None` when 65,535 are taken.
     pub fn intern(&mut self, root: Root, path: &[String]) -> Option<NameId> {
         let key = (root, path.to_vec());
         if let Some(id) = self.ids.get(&key) {

@@ -3,18 +3,17 @@
 //!
 //! A call is walked once; whatever is already in its one right form is pointed at and not copied.
 
+mod common;
 pub mod envelope;
 mod traits;
 mod values;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::dates;
-use crate::event::{CallType, Date, Event, Slot, Span, Warning};
+use crate::event::{CallType, Event, Slot, Span, Warning};
 use crate::json::{Doc, Json, Kind};
-use crate::names::{Names, Root};
-use crate::reserved::Reserved;
+use crate::names::Names;
+use common::{Common, in_options};
 
 /// The kinds of [`Warning`] that normalising gives: the closed list.
 pub mod warning {
@@ -158,91 +157,6 @@ pub fn read(text: Arc<str>) -> Result<Doc, Refusal> {
     })
 }
 
-/// The last places where flags may stand, both from the days before `integrations`.
-fn in_options<'a>(options: Option<Json<'a>>, context_providers: Option<Json<'a>>) -> Option<Json<'a>> {
-    let in_options = options.and_then(|options| options.get("integrations"));
-    in_options.or(context_providers).or_else(|| options.and_then(|options| options.get("providers")))
-}
-
-/// The members of a call that mean something, wherever they were found.
-#[derive(Default)]
-struct Common<'a> {
-    call_type: Option<Json<'a>>,
-    user_id: Option<Json<'a>>,
-    user_id_snake: Option<Json<'a>>,
-    anonymous_id: Option<Json<'a>>,
-    anonymous_id_snake: Option<Json<'a>>,
-    session_id: Option<Json<'a>>,
-    message_id: Option<Json<'a>>,
-    message_id_snake: Option<Json<'a>>,
-    timestamp: Option<Json<'a>>,
-    original_timestamp: Option<Json<'a>>,
-    original_timestamp_snake: Option<Json<'a>>,
-    sent_at: Option<Json<'a>>,
-    sent_at_snake: Option<Json<'a>>,
-    context: Option<Json<'a>>,
-    integrations: Option<Json<'a>>,
-    options: Option<Json<'a>>,
-    traits: Option<Json<'a>>,
-}
-
-impl<'a> Common<'a> {
-    fn read(root: Json<'a>) -> Result<Common<'a>, Refusal> {
-        if root.kind() != Kind::Object {
-            return Err(Refusal::new(
-                "not_an_object",
-                "a call must be a JSON object, such as {\"type\":\"identify\", …}",
-            ));
-        }
-        let mut common = Common::default();
-        for (key, value) in root.members() {
-            let slot = match &*key {
-                "type" => &mut common.call_type,
-                "userId" => &mut common.user_id,
-                "user_id" => &mut common.user_id_snake,
-                "anonymousId" => &mut common.anonymous_id,
-                "anonymous_id" => &mut common.anonymous_id_snake,
-                "sessionId" => &mut common.session_id,
-                "messageId" => &mut common.message_id,
-                "message_id" => &mut common.message_id_snake,
-                "timestamp" => &mut common.timestamp,
-                "originalTimestamp" => &mut common.original_timestamp,
-                "original_timestamp" => &mut common.original_timestamp_snake,
-                "sentAt" => &mut common.sent_at,
-                "sent_at" => &mut common.sent_at_snake,
-                "context" => &mut common.context,
-                "integrations" => &mut common.integrations,
-                "options" => &mut common.options,
-                "traits" => &mut common.traits,
-                _ => continue,
-            };
-            *slot = Some(value);
-        }
-        Ok(common)
-    }
-
-    fn call_type(&self) -> Result<CallType, Refusal> {
-        let name =
-            self.call_type.and_then(Json::text).filter(|name| !name.trim().is_empty()).ok_or_else(|| {
-                Refusal::new(
-                    "type_missing",
-                    "type is not given; send type \"identify\", or use the path /v1/identify",
-                )
-            })?;
-        CallType::named(&name).ok_or_else(|| {
-            Refusal::new("type_unknown", "type must be identify, track, page, screen, group or alias")
-        })
-    }
-}
-
-/// What the context holds besides itself.
-#[derive(Default)]
-struct Places<'a> {
-    traits: Option<Json<'a>>,
-    integrations: Option<Json<'a>>,
-    providers: Option<Json<'a>>,
-}
-
 /// An event that is being made.
 struct Draft<'a> {
     doc: &'a Doc,
@@ -265,7 +179,7 @@ impl<'a> Draft<'a> {
             user_id: None,
             reserved: Box::default(),
             name_is_derived: false,
-            customs: Vec::new(),
+            customs: Vec::with_capacity(8),
             named: vec![0; names.len()].into(),
             warnings: Vec::new(),
         }
@@ -295,6 +209,7 @@ impl<'a> Draft<'a> {
     /// A text of the call without the white space around it.
     fn trimmed(&mut self, json: Json<'_>) -> Span {
         match json.plain_text() {
+            Some(text) if !may_need_trim(text) => self.text(json),
             Some(text) => {
                 let start = json.bounds().0 + 1 + (text.len() - text.trim_start().len()) as u32;
                 Span { start, end: start + text.trim().len() as u32 }
@@ -306,125 +221,6 @@ impl<'a> Draft<'a> {
     fn get(&self, span: Span) -> &str {
         text_at(self.doc, &self.made, span)
     }
-
-    /// A userId or anonymousId from its camel-case or snake-case field.
-    fn id(
-        &mut self,
-        camel: Option<Json<'a>>,
-        snake: Option<Json<'a>>,
-        name: &str,
-    ) -> Result<Option<Span>, Refusal> {
-        let camel = camel.filter(|id| !is_blank(*id));
-        let snake = snake.filter(|id| !is_blank(*id));
-        if let (Some(camel), Some(snake)) = (camel, snake)
-            && camel.raw() != snake.raw()
-        {
-            self.warn(warning::FIELD_CONFLICT, name);
-        }
-        let Some(id) = camel.or(snake) else { return Ok(None) };
-        match id.kind() {
-            Kind::Text => Ok(Some(self.text(id))),
-            Kind::Number => Ok(Some(self.number(id))),
-            _ => Err(Refusal::new(
-                "id_not_string",
-                format!("{name} is neither a string nor a number; send it as a non-empty string"),
-            )),
-        }
-    }
-
-    /// A number as the text of an id: whole ones without exponent or fraction, others as they were written.
-    fn number(&mut self, json: Json<'_>) -> Span {
-        let raw = json.raw();
-        match values::whole(raw) {
-            Some(Cow::Owned(digits)) => self.make(&digits),
-            _ => {
-                let (start, end) = json.bounds();
-                Span { start, end }
-            }
-        }
-    }
-
-    fn message_id(&mut self, common: &Common<'a>) -> Span {
-        let Some(field) = message_id_field(common.message_id, common.message_id_snake) else {
-            return self.make("");
-        };
-        let id = if field.kind() == Kind::Number {
-            self.number(field)
-        } else {
-            let text = field.text().unwrap_or_default();
-            if text.contains(is_invisible) {
-                self.warn(warning::MESSAGE_ID_CLEANED, "message_id");
-                self.make(&text.replace(is_invisible, ""))
-            } else {
-                self.text(field)
-            }
-        };
-        let text = self.get(id);
-        if text.len() > 100 && text.chars().count() > 100 {
-            self.warn(warning::MESSAGE_ID_LONG, "message_id");
-        }
-        id
-    }
-
-    /// When the call was made, by the server's clock: received − (sent − made), each as far as it is known.
-    fn timestamp(&mut self, common: &Common<'a>, received_at_ms: i64) -> i64 {
-        let original = match self.time(common.timestamp, "timestamp") {
-            Some(ms) => Some(ms),
-            None => {
-                let field = not_blank(common.original_timestamp).or(common.original_timestamp_snake);
-                self.time(field, "original_timestamp")
-            }
-        };
-        let sent = self.time(not_blank(common.sent_at).or(common.sent_at_snake), "sent_at");
-        let timestamp = match (original, sent) {
-            (None, _) => received_at_ms,
-            (Some(original), None) => original,
-            (Some(original), Some(sent)) => {
-                if sent < original {
-                    self.warn(warning::CLOCK_SKEW, "timestamp");
-                }
-                received_at_ms.saturating_sub(sent.saturating_sub(original))
-            }
-        };
-        timestamp.clamp(dates::MIN_MS, dates::MAX_MS)
-    }
-
-    fn time(&mut self, field: Option<Json<'a>>, name: &str) -> Option<i64> {
-        let field = not_blank(field)?;
-        let parsed = match field.kind() {
-            Kind::Number => dates::parse_number(field.raw()).map(|date| (date, false)),
-            Kind::Text => field.text().and_then(|text| dates::parse(&text)).map(|p| (p.date, p.zone_missing)),
-            _ => None,
-        };
-        let Some((date, zone_missing)) = parsed else {
-            self.warn(warning::TIME_INVALID, name);
-            return None;
-        };
-        if zone_missing {
-            self.warn(warning::ZONE_MISSING, name);
-        }
-        Some(Date::unix_ms(date))
-    }
-
-    /// Walks the context once: the paths that manifests name, and what may stand there instead of at the top.
-    fn context(&mut self, context: Option<Json<'a>>) -> Places<'a> {
-        let mut places = Places::default();
-        let Some(context) = context else { return places };
-        let branch = self.names.branch(Root::Context);
-        for (key, value) in context.members() {
-            match &*key {
-                "traits" => places.traits = Some(value),
-                "integrations" => places.integrations = Some(value),
-                "providers" => places.providers = Some(value),
-                "All" | "all" => self.warn(warning::INTEGRATIONS_IN_CONTEXT, "context.All"),
-                _ => {}
-            }
-            if let Some(branch) = branch.child(&key) {
-                branch.note(value, &mut self.named);
-            }
-        }
-        places
-    }
 }
 
 /// The text of a span; see [`Span`].
@@ -434,27 +230,20 @@ fn text_at<'a>(doc: &'a Doc, made: &'a str, span: Span) -> &'a str {
     from.get(span.start as usize - base..span.end as usize - base).unwrap_or_default()
 }
 
-/// The field that holds a usable messageId: text that is more than invisible characters and white space, or a number.
-fn message_id_field<'a>(camel: Option<Json<'a>>, snake: Option<Json<'a>>) -> Option<Json<'a>> {
-    [camel, snake].into_iter().flatten().find(|field| match field.kind() {
-        Kind::Number => true,
-        Kind::Text => {
-            field.text().is_some_and(|text| text.chars().any(|c| !is_invisible(c) && !c.is_whitespace()))
-        }
-        _ => false,
-    })
-}
-
-/// Control characters, and those that take no room: zero-width spaces and joiners, and the byte order mark.
-fn is_invisible(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+/// Whether a text may have white space at an end: quick, and only sometimes wrong where it says yes.
+fn may_need_trim(text: &str) -> bool {
+    let is_edge = |byte: Option<u8>| byte.is_some_and(|byte| !byte.is_ascii_graphic());
+    is_edge(text.bytes().next()) || is_edge(text.bytes().next_back())
 }
 
 /// Null, or a text of white space.
 fn is_blank(json: Json<'_>) -> bool {
     match json.kind() {
         Kind::Null => true,
-        Kind::Text => json.text().is_none_or(|text| text.trim().is_empty()),
+        Kind::Text => match json.plain_text() {
+            Some(text) => text.is_empty() || (may_need_trim(text) && text.trim().is_empty()),
+            None => json.text().is_none_or(|text| text.trim().is_empty()),
+        },
         _ => false,
     }
 }
@@ -462,12 +251,6 @@ fn is_blank(json: Json<'_>) -> bool {
 fn not_blank(json: Option<Json<'_>>) -> Option<Json<'_>> {
     json.filter(|json| !is_blank(*json))
 }
-
-/// Reserved traits whose slots are in the order start, end.
-const PERIODS: [(Reserved, Reserved); 2] = [
-    (Reserved::SubscriptionServiceTrialPeriodStartAt, Reserved::SubscriptionServiceTrialPeriodEndAt),
-    (Reserved::SubscriptionServicePeriodStartAt, Reserved::SubscriptionServicePeriodEndAt),
-];
 
 #[cfg(test)]
 mod tests;

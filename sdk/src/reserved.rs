@@ -251,6 +251,8 @@ pub(crate) struct Found {
     /// Which spelling is preferred where a call has several: the lowest. The canonical name first, then the aliases in
     /// their order; of each first snake case, then camel case, then any other.
     pub(crate) rank: u8,
+    /// The name says which object it belongs in, such as `address.city`.
+    pub(crate) is_dotted: bool,
 }
 
 struct Entry {
@@ -260,6 +262,7 @@ struct Entry {
     camel: String,
     meaning: Meaning,
     alias: u8,
+    is_dotted: bool,
 }
 
 /// Recognised names by length of their folded form; each list is short enough to be searched in order.
@@ -276,7 +279,8 @@ static TABLE: LazyLock<Box<[Vec<Entry>]>> = LazyLock::new(|| {
     for (meaning, alias, snake) in canonical.chain(groups).chain(aliases).chain(flat) {
         let folded: Box<[u8]> = snake.bytes().filter(|byte| *byte != b'_').collect();
         if let Some(bucket) = table.get_mut(folded.len()) {
-            bucket.push(Entry { folded, snake, camel: camel(snake), meaning, alias });
+            let is_dotted = snake.contains('.');
+            bucket.push(Entry { folded, snake, camel: camel(snake), meaning, alias, is_dotted });
         }
     }
     table.into()
@@ -323,7 +327,10 @@ pub(crate) fn find(group: Option<Group>, key: &str) -> Option<Found> {
         length += 1;
     }
     let folded = buffer.get(..length)?;
-    let entry = TABLE.get(length)?.iter().find(|entry| &*entry.folded == folded)?;
+    let last = folded.last();
+    // The last letter tells most names of one length apart, members of one object too.
+    let entry =
+        TABLE.get(length)?.iter().find(|entry| entry.folded.last() == last && &*entry.folded == folded)?;
     let skip = group.map_or(0, |group| group.name().len() + 1);
     let spelling = if entry.snake.get(skip..) == Some(key) {
         0
@@ -332,7 +339,7 @@ pub(crate) fn find(group: Option<Group>, key: &str) -> Option<Found> {
     } else {
         2
     };
-    Some(Found { meaning: entry.meaning, rank: entry.alias * 3 + spelling })
+    Some(Found { meaning: entry.meaning, rank: entry.alias * 3 + spelling, is_dotted: entry.is_dotted })
 }
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ fn rule_plan(schema: &Schema, binder: &mut Binder<'_>, rule: &Rule) -> RulePlan 
         after: rule.after.as_ref().map(|after| wait(binder, after)),
         times: rule.times,
         pace: rule.pace,
-        reason: binder.optional(&rule.reason, Place::Plain),
+        reason: rule.reason.as_ref().map(|reason| binder.partial(reason)),
     }
 }
 

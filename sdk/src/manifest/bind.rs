@@ -235,6 +235,16 @@ impl<'m> Binder<'m> {
         Node::Text(merged(parts).into())
     }
 
+    /// A text of which the parts that are absent are left out instead of the whole.
+    pub fn partial(&mut self, data: &Data) -> Node {
+        let Data::Text(template) = data else { return self.data(data, Place::Plain) };
+        let parts = template.parts.iter().map(|part| match part {
+            Part::Text(text) => Node::text(text.as_str()),
+            Part::Expression(pipes) => self.pipes(pipes, Place::Plain),
+        });
+        Node::Text(parts.collect())
+    }
+
     /// Alternatives, the first that is present.
     fn pipes(&mut self, pipes: &[Pipe], place: Place) -> Node {
         let nodes = pipes.iter().map(|pipe| self.pipe(pipe, place)).collect();

@@ -279,7 +279,18 @@ impl<'s> Checker<'_, '_, 's> {
         );
     }
 
+    /// A path's type; a member of something else has one that only the call or the reply knows.
     fn path(&mut self, path: &'s Path, place: Place) -> Type {
+        let found = self.root(path, place);
+        let own = match path.root.as_str() {
+            "traits" | "settings" | "attempt" | "headers" => usize::MAX,
+            "options" | "values" | "fields" => 1,
+            _ => 0,
+        };
+        if path.members.len() > own { Type::Any } else { found }
+    }
+
+    fn root(&mut self, path: &'s Path, place: Place) -> Type {
         if !ALL.contains(&path.root.as_str()) {
             self.reader.unknown(path.at, "root", &path.root, ALL.iter().copied());
             return Type::Any;

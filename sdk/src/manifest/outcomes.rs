@@ -7,6 +7,7 @@ use super::plan::{RequestPlan, RulePlan, Wait};
 use super::render::{Reply, Scope};
 use super::rest::entries_of;
 use super::schema::{Status, Then};
+use super::tree::Node;
 use super::value::Value;
 use crate::destination::Answer;
 use crate::json::Doc;
@@ -166,17 +167,17 @@ fn decision(scope: &Scope<'_>, rule: &RulePlan, position: usize, named: bool) ->
     Decision { what, reason, rule: Some(position) }
 }
 
-/// A reason with what there is of it: an absent part of it is left out, because half a reason is better than none.
-fn partial_text(scope: &Scope<'_>, node: &super::tree::Node) -> String {
-    let text = match node {
-        super::tree::Node::Text(parts) => parts.iter().map(|part| partial_text(scope, part)).collect(),
-        _ => match scope.eval(node) {
-            Ok(value) => value.as_text().map_or_else(|| json(&value), |text| text.into_owned()),
-            Err(_) => String::new(),
-        },
+/// A reason with what there is of it: half a reason is better than none.
+fn partial_text(scope: &Scope<'_>, node: &Node) -> String {
+    let part = |node: &Node| match scope.eval(node) {
+        Ok(value) => value.as_text().map_or_else(|| json(&value), |text| text.into_owned()),
+        Err(_) => String::new(),
     };
-    let only_marks = text.chars().all(|c| c.is_whitespace() || c == ':');
-    if matches!(node, super::tree::Node::Text(_)) && only_marks { String::new() } else { text }
+    let text: String = match node {
+        Node::Text(parts) => parts.iter().map(part).collect(),
+        node => part(node),
+    };
+    text.trim_matches(|c: char| c.is_whitespace() || c == ':').to_owned()
 }
 
 fn json(value: &Value<'_>) -> String {

@@ -628,3 +628,6 @@ pub(crate) fn preview(plan: &Plan, items: &[Item], clock: &dyn Clock, hide: bool
     }
     requests
 }
+
+#[cfg(test)]
+mod tests;

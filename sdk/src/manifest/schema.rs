@@ -301,7 +301,8 @@ fn adapter(reader: &mut Reader<'_>, node: &Node) -> Adapter {
         checked,
         aliases: get(&table, "aliases").map_or_else(Vec::new, |node| reader.texts(node, "adapter.aliases")),
         opt_in: get(&table, "opt_in").is_some_and(|node| reader.bool(node, "adapter.opt_in")),
-        all_calls: get(&table, "calls").and_then(|node| reader.word(node, "calls", &["identify", "all"])) == Some("all"),
+        all_calls: get(&table, "calls").and_then(|node| reader.word(node, "calls", &["identify", "all"]))
+            == Some("all"),
     }
 }
 

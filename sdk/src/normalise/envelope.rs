@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Refusal, in_options, message_id_field, not_blank};
+use super::common::{in_options, message_id_field};
+use super::{Refusal, not_blank};
 use crate::event::CallType;
 use crate::json::{Doc, Json, Kind, push_text};
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::values::Reading;
-use super::{Draft, PERIODS, Refusal, is_blank, text_at, warning};
+use super::{Draft, Refusal, is_blank, text_at, warning};
 use crate::event::{Custom, Date, Slot};
 use crate::json::{Json, Kind};
 use crate::names::Root;
@@ -26,6 +26,12 @@ struct Candidate<'a> {
 /// Beside its object; see [`Candidate::rank`].
 const FLAT: u16 = 512;
 const DOTTED: u16 = 256;
+
+/// Reserved traits whose slots are in the order start, end.
+const PERIODS: [(Reserved, Reserved); 2] = [
+    (Reserved::SubscriptionServiceTrialPeriodStartAt, Reserved::SubscriptionServiceTrialPeriodEndAt),
+    (Reserved::SubscriptionServicePeriodStartAt, Reserved::SubscriptionServicePeriodEndAt),
+];
 
 /// The traits from where the call has them: `traits`, or `context.traits` where those are missing or empty.
 pub(super) fn choose<'a>(
@@ -65,12 +71,12 @@ impl<'a> Draft<'a> {
             };
             match found {
                 None => self.keep(None, key, value),
-                Some(Found { meaning: Meaning::Trait(reserved), rank }) => {
-                    let place = if reserved.place().0.is_some() { DOTTED } else { 0 };
+                Some(Found { meaning: Meaning::Trait(reserved), rank, is_dotted }) => {
+                    let place = if is_dotted { DOTTED } else { 0 };
                     let rank = place + u16::from(rank);
                     candidates.push(Candidate { reserved, group: None, rank, key: Some(key), value });
                 }
-                Some(Found { meaning: Meaning::Flat(reserved), rank }) => {
+                Some(Found { meaning: Meaning::Flat(reserved), rank, .. }) => {
                     let rank = FLAT + u16::from(rank);
                     candidates.push(Candidate { reserved, group: None, rank, key: Some(key), value });
                 }
@@ -119,7 +125,7 @@ impl<'a> Draft<'a> {
                         None => find(Some(group), &key.text().unwrap_or_default()),
                     };
                     match found {
-                        Some(Found { meaning: Meaning::Trait(reserved), rank }) => {
+                        Some(Found { meaning: Meaning::Trait(reserved), rank, .. }) => {
                             candidates.push(Candidate {
                                 reserved,
                                 group: Some(group),
@@ -248,9 +254,14 @@ impl<'a> Draft<'a> {
         let mut repeated = Vec::new();
         if count <= 32 {
             for (at, custom) in self.customs.iter().enumerate() {
-                let key = self.get(custom.key);
+                let length = custom.key.end - custom.key.start;
                 let mut later = self.customs.iter().skip(at + 1);
-                if later.any(|other| other.group == custom.group && self.get(other.key) == key) {
+                let is_same = |other: &Custom| {
+                    other.key.end - other.key.start == length
+                        && other.group == custom.group
+                        && self.get(other.key) == self.get(custom.key)
+                };
+                if later.any(is_same) {
                     repeated.push(at);
                 }
             }
@@ -261,9 +272,12 @@ impl<'a> Draft<'a> {
             }
             repeated.sort_unstable();
         }
-        for at in repeated.into_iter().rev() {
-            self.customs.remove(at);
+        if repeated.is_empty() {
+            return;
         }
+        let mut repeated = repeated.into_iter().peekable();
+        let mut at = 0..;
+        self.customs.retain(|_| repeated.next_if_eq(&at.next().unwrap_or_default()).is_none());
     }
 
     fn slot(&self, reserved: Reserved) -> Slot {
