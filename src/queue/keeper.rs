@@ -165,3 +165,92 @@ pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::queue::codes::{DELIVERED, UNREAD};
+    use crate::queue::delta::Saved;
+    use crate::queue::faults::FaultyFiles;
+    use crate::queue::journal::{self, Journal};
+    use crate::queue::lane::Limits;
+    use crate::queue::record::Head;
+    use crate::queue::shared::Parts;
+    use crate::queue::store::SavedLane;
+    use crate::queue::store::tests::store_that_fills;
+    use crate::queue::tail::{Fresh, Tail};
+    use crate::queue::window::Shape;
+    use crate::queue::{Code, Dead, Id, Settled};
+
+    fn shared(path: &std::path::Path, full: &Arc<AtomicBool>) -> Shared<u64> {
+        let files = Arc::new(FaultyFiles::new(1));
+        let options = journal::Options::new("/data");
+        let (journal, _) = Journal::open(files, options, 0, Box::new(|_| {})).unwrap();
+        let store = store_that_fills(path, full);
+        let shared = Shared::new(Parts {
+            journal,
+            loaded: store.load().unwrap(),
+            store,
+            tail: Arc::new(Tail::new(1, 0, 1 << 20)),
+            clock: Arc::new(|| 0),
+            decode: Arc::new(|_, _| None),
+            limits: Limits { shape: Shape::of_events(8192), parked: 10 },
+            behind_bytes: 1000,
+        });
+        shared.set_lanes(&["a".to_owned()]).unwrap();
+        shared
+    }
+
+    fn head(seq: u64) -> Head {
+        Head { seq, source: 0, received_at_ms: 0, kind: 0, order_key: seq, message_key: seq }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&path, &full);
+        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, bytes: 1 })).collect());
+        let cell = shared.lane("a").unwrap();
+        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 3));
+        assert!(shared.keeper().checkpoint(&shared));
+
+        full.store(true, Ordering::SeqCst);
+        let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: String::new() };
+        shared.settle(&cell, vec![(Id(1), Settled::Done(Code::Delivered))]);
+        assert!(!shared.keeper().checkpoint(&shared));
+        shared.settle(&cell, vec![(Id(2), Settled::Dead(dead))]);
+        assert!(!shared.keeper().checkpoint(&shared), "nor the second time");
+        assert!(shared.stalled.load(Ordering::SeqCst));
+        assert_eq!(cell.needed.load(Ordering::SeqCst), 1, "a crash now would need them again");
+
+        full.store(false, Ordering::SeqCst);
+        assert!(shared.keeper().checkpoint(&shared));
+        assert!(!shared.stalled.load(Ordering::SeqCst));
+        assert_eq!(cell.needed.load(Ordering::SeqCst), 3);
+        let states = [1, 2, 3].map(|seq| shared.store.outcome(1, seq).unwrap());
+        assert_eq!(states, [DELIVERED, FIRST_FREE, UNREAD]);
+        assert_eq!(shared.store.dead(1, 0, 10).unwrap().len(), 1);
+        let loaded = shared.store.load().unwrap();
+        assert_eq!(loaded.codes, [(FIRST_FREE, Code::Dead("rejected".into()))].into());
+        assert_eq!(loaded.total, (4, 3));
+        let [SavedLane { saved: Saved { counts, .. }, .. }] = &loaded.lanes[..] else { panic!("{loaded:?}") };
+        assert_eq!(*counts, [(DELIVERED, 1), (FIRST_FREE, 1)].into());
+    }
+
+    #[test]
+    fn calls_are_counted_before_the_journal_lets_go_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let shared = shared(&path, &Arc::default());
+        shared.set_lanes(&[]).unwrap();
+        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, bytes: 1 })).collect());
+        let mut keeper = shared.keeper();
+        assert!(keeper.checkpoint(&shared));
+        keeper.retain(&shared);
+        assert_eq!(shared.store.load().unwrap().total, (4, 3));
+    }
+}

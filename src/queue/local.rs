@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use siphasher::sip::SipHasher13;
@@ -27,6 +27,9 @@ use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Q
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
+
+/// How long a queue that is dropped waits for reads that nobody wants any more.
+const LAST_READS: Duration = Duration::from_secs(5);
 
 /// Decodes a record that is read back; `None` if it cannot be.
 pub type Decode<T> = Arc<dyn Fn(&Head, &[u8]) -> Option<T> + Send + Sync>;
@@ -100,6 +103,11 @@ impl<T> Drop for LocalQueue<T> {
         self.shared.bell.stop();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that writes the lanes' state had panicked");
+        }
+        // A dropped claim may have left a read behind; until it ends, the directory cannot be opened again.
+        let began = Instant::now();
+        while Arc::strong_count(&self.shared) > 1 && began.elapsed() < LAST_READS {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -260,7 +260,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// One step of a claim.
     pub fn step(&self, cell: &Cell<T>, max: usize) -> Step<T> {
-        if self.closing.load(Ordering::SeqCst) || self.lane(&cell.name).is_none() {
+        // A lane of the same name may have been added since.
+        let removed = || self.lane(&cell.name).is_none_or(|now| !std::ptr::eq(&*now, cell));
+        if self.closing.load(Ordering::SeqCst) || removed() {
             return Step::Out(Vec::new());
         }
         if self.stalled.load(Ordering::SeqCst) {

@@ -467,4 +467,4 @@ fn write_delta(tx: &WriteTransaction, lane: u16, delta: &Delta) -> Result<(), re
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

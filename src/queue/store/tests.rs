@@ -143,18 +143,23 @@ impl redb::StorageBackend for Fallible {
     }
 }
 
-#[test]
-fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state");
-    let full = Arc::new(AtomicBool::new(false));
-    let (file, switch) = (path.clone(), full.clone());
+/// A state file on a disk that is full while the switch says so.
+pub fn store_that_fills(path: &Path, full: &Arc<AtomicBool>) -> Store {
+    let (file, switch) = (path.to_owned(), Arc::clone(full));
     let open = move || {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file)?;
         let backend = Fallible { file: FileBackend::new(options)?, full: switch.clone() };
         Ok(builder().create_with_backend(backend)?)
     };
-    let store = Store::with_opener(&path, Box::new(open)).unwrap();
+    Store::with_opener(path, Box::new(open)).unwrap()
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let full = Arc::new(AtomicBool::new(false));
+    let store = store_that_fills(&path, &full);
     store.put("before", b"1").unwrap();
     for round in 0u8..3 {
         full.store(true, Ordering::SeqCst);
