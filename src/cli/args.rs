@@ -20,7 +20,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   fanout check                               what is wrong with fanout.toml, and what would run
-  fanout adapters mixpanel                   what a destination for Mixpanel is configured with
+  fanout adapters webhook                    what a destination for Webhook is configured with
   fanout preview --event call.json           what each destination would get for one call
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
@@ -81,15 +81,15 @@ pub enum Command {
     /// With --json: one line for each destination with destination, adapter, outcome ("send" or "skip"), reason where
     /// it is skipped, warnings, and requests with method, url, headers and body.
     #[command(
-        after_help = "Examples:\n  fanout preview\n  fanout preview --event call.json --to mixpanel\n  \
+        after_help = "Examples:\n  fanout preview\n  fanout preview --event call.json --to webhook\n  \
         echo '{\"userId\":\"u1\",\"traits\":{\"email\":\"ada@example.com\"}}' | fanout preview --event - --json"
     )]
     Preview(PreviewArguments),
 
     /// List the vendors there are, or show the settings of one
-    #[command(after_help = "Examples:\n  fanout adapters\n  fanout adapters mixpanel")]
+    #[command(after_help = "Examples:\n  fanout adapters\n  fanout adapters webhook")]
     Adapters {
-        /// The adapter to describe, such as `mixpanel`
+        /// The adapter to describe, such as `webhook`
         name: Option<String>,
     },
 

@@ -1,29 +1,7 @@
 //! The specifications' own example calls, completed where their pages left something out.
 
 /// "The Identify Spec", its complete example: it switches everything off but Mixpanel and Salesforce.
-pub const IDENTIFY: &str = r#"{
-  "anonymousId": "507f191e810c19729de860ea",
-  "type": "identify",
-  "userId": "97980cfea0067",
-  "channel": "browser",
-  "context": {
-    "ip": "",
-    "userAgent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_9_5) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/40.0.2214.115 Safari/537.36"
-  },
-  "integrations": { "All": false, "Mixpanel": true, "Salesforce": true },
-  "messageId": "022bb90c-bbac-11e4-8dfc-aa07a5b093db",
-  "receivedAt": "2015-02-23T22:28:55.387Z",
-  "sentAt": "2015-02-23T22:28:55.111Z",
-  "timestamp": "2015-02-23T22:28:55.111Z",
-  "traits": {
-    "firstname": "Elon",
-    "lastname": "Musk",
-    "email": "elon@example.com",
-    "Place of birth": "South Africa",
-    "address": { "street": "6th St", "city": "Durban", "country": "South Africa" }
-  },
-  "version": "1.1"
-}"#;
+pub const IDENTIFY: &str = include_str!("identify.json");
 
 /// Plainflow's "Identify", its complete example: in snake_case, for every destination.
 pub const IDENTIFY_SNAKE_CASE: &str = r#"{
@@ -75,7 +53,7 @@ pub const IDENTIFY_ANONYMOUS: &str = r#"{
 
 /// All of them, each with what it shows.
 pub const ALL: &[(&str, &str)] = &[
-    ("the first specification's complete example; its integrations name Mixpanel and Salesforce only", IDENTIFY),
+    ("the first specification's complete example; its integrations name two vendors only", IDENTIFY),
     ("the first specification's typical call", IDENTIFY_TYPICAL),
     ("the first specification's anonymous user", IDENTIFY_ANONYMOUS),
     ("the second specification's complete example, in snake_case", IDENTIFY_SNAKE_CASE),

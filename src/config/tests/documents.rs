@@ -24,7 +24,7 @@ fn is_setting(line: &str) -> bool {
 fn example_world(text: &str) -> Loaded {
     let variable = |name: &str| Some(format!("the-value-of-{name}"));
     let world = World { variable: &variable, file: &|_| Ok(String::new()) };
-    resolve("config.example.toml", text, &world, &|_| Box::new(TwoAdapters))
+    resolve("config.example.toml", text, &world, &|_| AdapterSet::open_boxed(None))
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_example_is_correct_as_it_stands_and_in_full() {
 fn the_example_needs_only_its_write_key() {
     let variable = |name: &str| (name == "FANOUT_WRITE_KEY").then(|| "0123456789".to_owned());
     let world = World { variable: &variable, file: &|_| Ok(String::new()) };
-    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| Box::new(TwoAdapters));
+    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| AdapterSet::open_boxed(None));
     assert_eq!(shown(&loaded.errors), Vec::<String>::new());
 }
 
@@ -71,7 +71,7 @@ fn the_example_holds_every_setting_with_its_default() {
 fn find<'a>(example: &'a toml::Table, header: &str, key: &Key) -> Option<&'a Value> {
     let mut table = example;
     for part in header.trim_matches(['[', ']']).split('.').filter(|part| !part.is_empty()) {
-        let part = if part == "NAME" { "mixpanel" } else { part };
+        let part = if part == "NAME" { table.keys().next()? } else { part };
         table = match table.get(part)? {
             Value::Array(items) => items[0].as_table()?,
             inner => inner.as_table()?,
@@ -85,7 +85,7 @@ fn defaults_are_what_a_file_without_settings_gives() {
     let bare = format!("{:?}", read(GOOD).config.unwrap());
     let mut full = GOOD.to_owned();
     for table in TABLES {
-        let header = table.header.replace("NAME", "mixpanel");
+        let header = table.header.replace("NAME", "pipemail");
         let lines: String = table
             .keys
             .iter()
@@ -132,7 +132,7 @@ holds every setting; `fanout check` reports every mistake at once. An unknown ke
 - **Environment and files.** Inside any text value, `${NAME}` is the environment variable `NAME`, and `${file:/path}` is what
   stands in a file, without its last line break. They are put in after the file is read as TOML, so what they hold is never
   taken for TOML. `$${` is a plain `${`. One that is missing is a mistake, except in `settings` of a destination that is
-  not enabled. Flags and whole numbers may be written as such a text too: `enabled = "${USE_MIXPANEL}"`.
+  not enabled. Flags and whole numbers may be written as such a text too: `enabled = "${USE_WEBHOOK}"`.
 - **Sizes** have a unit: `B`, `KB`, `MB`, `GB`, `TB` (thousands) or `KiB`, `MiB`, `GiB`, `TiB` (1024).
 - **Times** have a unit: `ms`, `s`, `min`, `h` or `d`.
 - **Paths** are relative to the directory in which `fanout` is started.

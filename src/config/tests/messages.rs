@@ -204,12 +204,12 @@ const MISTAKES: &[(&str, &str)] = &[
         r#"f.toml:9:20: `sources.allowed_origins` holds "example.com", which is no origin; write scheme and host, such as "https://www.example.com""#,
     ),
     (
-        "+[destinations.mixpannel]",
-        r#"f.toml:6:15: there is no adapter `mixpannel`; did you mean `mixpanel`? The table may have any name if you add `adapter = "mixpanel"`"#,
+        "+[destinations.pipemaill]",
+        r#"f.toml:6:15: there is no adapter `pipemaill`; did you mean `pipemail`? The table may have any name if you add `adapter = "pipemail"`"#,
     ),
     (
         "+[destinations.hook]",
-        r#"f.toml:6:15: there is no adapter `hook`; add `adapter = "…"` with one of `mixpanel` and `webhook`"#,
+        r#"f.toml:6:15: there is no adapter `hook`; add `adapter = "…"` with one of `pipemail` and `webhook`"#,
     ),
     (
         "+[destinations.hook]\nadapter = \"webhok\"",
@@ -217,7 +217,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "+[destinations.hook]\nadapter = \"salesforce\"",
-        r#"f.toml:7:11: there is no adapter `salesforce`; add `adapter = "…"` with one of `mixpanel` and `webhook`"#,
+        r#"f.toml:7:11: there is no adapter `salesforce`; add `adapter = "…"` with one of `pipemail` and `webhook`"#,
     ),
     (
         "+[destinations.\"My Hook\"]\nadapter = \"webhook\"\nsettings.url = \"https://a.b\"",
@@ -317,13 +317,13 @@ const ODDITIES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[sources]]\nname = \"web\"\nwrite_key = \"0123456789\"\nenabled = false\n[destinations.mixpanel]\nsettings.project_token = \"t\"",
+        "[[sources]]\nname = \"web\"\nwrite_key = \"0123456789\"\nenabled = false\n[destinations.pipemail]\nsettings.project_token = \"t\"",
         &[
             "f.toml:1:1: no source is enabled: every call will be answered 401; set `enabled = true` in one of them",
         ],
     ),
     (
-        "[[sources]]\nname = \"web\"\nwrite_key = \"0123456\"\n[destinations.mixpanel]\nsettings.project_token = \"t\"\nenabled = false",
+        "[[sources]]\nname = \"web\"\nwrite_key = \"0123456\"\n[destinations.pipemail]\nsettings.project_token = \"t\"\nenabled = false",
         &[
             "f.toml:3:13: the write key of `web` is shorter than 8 characters; use a long random one, such as from `openssl rand -hex 16`",
             "f.toml:4:2: no destination is enabled: calls are accepted and delivered nowhere; add a [destinations.NAME] table, or set `enabled = true` in one; `fanout adapters` lists the vendors",
@@ -359,10 +359,10 @@ name = "web"
 write_key = "0123456789"
 [queue]
 retain = "1 year"
-[destinations.mixpanel]
+[destinations.pipemail]
 sources = ["wen"]
 settings = { token = "t" }
-[destinations.mixpanel.delivery]
+[destinations.pipemail.delivery]
 max_concurency = 3
 "#;
     let loaded = read(text);
@@ -379,7 +379,7 @@ max_concurency = 3
         "f.toml:17:12: there is no source `wen`",
         "f.toml:18:12: `project_token` is missing",
         "f.toml:18:14: unknown setting `token`",
-        "f.toml:20:1: unknown key `destinations.mixpanel.delivery.max_concurency`",
+        "f.toml:20:1: unknown key `destinations.pipemail.delivery.max_concurency`",
     ];
     let errors = shown(&loaded.errors);
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
@@ -415,7 +415,7 @@ proptest::proptest! {
     #[test]
     fn no_text_panics(text in "[a-z\\[\\]{}=\". \\n$0-9é]{0,200}") {
         read(&text);
-        read(&format!("[destinations.mixpanel]\nsettings = {{ {text} }}"));
+        read(&format!("[destinations.pipemail]\nsettings = {{ {text} }}"));
         read(&format!("[server]\nlisten = \"{text}\""));
     }
 }

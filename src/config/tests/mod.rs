@@ -9,12 +9,12 @@ use fanout_sdk::problem::Problem;
 
 use super::*;
 
-/// Two adapters as they might be: `mixpanel` needs `project_token`, `webhook` needs `url`.
+/// Two adapters as they might be: `pipemail` needs `project_token`, `webhook` needs `url`.
 struct TwoAdapters;
 
 impl Adapters for TwoAdapters {
     fn names(&self) -> Vec<String> {
-        vec!["webhook".into(), "mixpanel".into()]
+        vec!["webhook".into(), "pipemail".into()]
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -23,7 +23,7 @@ impl Adapters for TwoAdapters {
 
     fn check(&self, adapter: &str, _: &str, settings: &toml::Table) -> Vec<SettingProblem> {
         let (needed, known): (_, &[&str]) = match adapter {
-            "mixpanel" => ("project_token", &["project_token", "region", "union_traits"]),
+            "pipemail" => ("project_token", &["project_token", "region", "union_traits"]),
             _ => ("url", &["url", "headers"]),
         };
         let problem = |path: &[&str], message: &str| SettingProblem {
@@ -73,7 +73,7 @@ const GOOD: &str = r#"
 [[sources]]
 name = "web"
 write_key = "0123456789"
-[destinations.mixpanel]
+[destinations.pipemail]
 settings = { project_token = "t" }
 "#;
 
@@ -91,7 +91,7 @@ fn little_is_enough() {
     assert_eq!(config.sources[0].name, "web");
     assert!(config.sources[0].enabled);
     let destination = &config.destinations[0];
-    assert_eq!((destination.name.as_str(), destination.adapter.as_str()), ("mixpanel", "mixpanel"));
+    assert_eq!((destination.name.as_str(), destination.adapter.as_str()), ("pipemail", "pipemail"));
     assert_eq!((destination.enabled, destination.paused, &destination.sources), (true, false, &None));
     assert_eq!(destination.delivery.retry_for, Duration::from_secs(24 * 3600));
     assert_eq!(destination.delivery.max_concurrency, None);
@@ -153,7 +153,7 @@ fn every_setting_is_taken() {
         linger = "250 ms"
         allow_private_networks = true
         [destinations.a]
-        adapter = "mixpanel"
+        adapter = "pipemail"
         settings.project_token = "t"
     "#;
     let loaded = read(text);
@@ -218,7 +218,7 @@ fn values_put_in_are_never_taken_for_toml() {
 
 #[test]
 fn what_a_disabled_destination_lacks_is_no_error() {
-    let disabled = "[destinations.mixpanel]\nenabled = false\nsettings = { project_token = \"${UNSET}\" }";
+    let disabled = "[destinations.pipemail]\nenabled = false\nsettings = { project_token = \"${UNSET}\" }";
     let with_hook = format!("{disabled}\n[destinations.webhook]\nsettings.url = \"https://example.com\"");
     let loaded = read(&format!("[[sources]]\nname = \"web\"\nwrite_key = \"0123456789\"\n{with_hook}"));
     assert_eq!((shown(&loaded.errors), shown(&loaded.warnings)), (vec![], vec![]));
