@@ -19,7 +19,10 @@ fn main() {
         return floor::serve(&arguments[1]);
     }
     let seconds = arguments.first().and_then(|first| first.parse().ok()).unwrap_or(8);
-    println!("{:<10} {:>6} {:>8} {:>12} {:>14} {:>10}", "server", "batch", "clients", "calls/s", "calls/CPU-s", "µs/call");
+    println!(
+        "{:<10} {:>6} {:>8} {:>12} {:>14} {:>10}",
+        "server", "batch", "clients", "calls/s", "calls/CPU-s", "µs/call"
+    );
     for (batch, clients) in [(100, 8), (1, 64)] {
         let floor = measure("floor", batch, clients, seconds);
         let fanout = measure("fanout", batch, clients, seconds);
@@ -244,7 +247,9 @@ mod floor {
             let sender = sender.clone();
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| answer(request, sender.clone()));
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     }

@@ -14,7 +14,8 @@ fn main() -> io::Result<()> {
     names.sort_unstable();
     let mut code = String::from("static BUILTIN: &[Adapter] = &[\n");
     for name in names {
-        let text = |file: &str| format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{name}/{file}\"))");
+        let text =
+            |file: &str| format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{name}/{file}\"))");
         let sandbox = match here.join(&name).join("sandbox.json").is_file() {
             true => format!("Some({})", text("sandbox.json")),
             false => "None".to_owned(),

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
@@ -53,7 +53,9 @@ pub enum StartError {
     #[error("the data directory cannot be written: {0}")]
     Write(#[from] AppendError),
     /// A listener.
-    #[error("{what} cannot listen on {address}: {error}; is another instance running? the address is set by {key}")]
+    #[error(
+        "{what} cannot listen on {address}: {error}; is another instance running? the address is set by {key}"
+    )]
     Listen {
         /// Which one.
         what: &'static str,
@@ -134,7 +136,13 @@ impl Instance {
             let (certificate, key) = config::read_certificate(tls).map_err(StartError::Certificate)?;
             let tls = http::Tls::new(&certificate, &key)?;
             tracking_tls = Some(address);
-            listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), until(stopped.clone()))));
+            listeners.push(tokio::spawn(http::serve(
+                listener,
+                handler.clone(),
+                limits,
+                Some(tls),
+                until(stopped.clone()),
+            )));
         }
         listeners.push(tokio::spawn(http::serve(tracking.0, handler, limits, None, until(stopped.clone()))));
         let admin_handler = Arc::new(admin_handler(config, admin_at, &queue, &metrics, stopped.clone()));
@@ -213,7 +221,10 @@ fn open_queue(
         tracing::error!("{damage}");
     }
     if report.torn_tail_bytes > 0 {
-        tracing::warn!(bytes = report.torn_tail_bytes, "cut an unfinished write off the journal's end; nothing accepted was in it");
+        tracing::warn!(
+            bytes = report.torn_tail_bytes,
+            "cut an unfinished write off the journal's end; nothing accepted was in it"
+        );
     }
     tracing::info!(segments = report.segments, next = report.next_seq, "opened the data directory");
     Ok(Arc::new(queue))
@@ -349,7 +360,8 @@ fn admin_handler(
         ..admin::Settings::default()
     };
     let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };
-    let destinations: Vec<String> = config.destinations.iter().map(|destination| destination.name.clone()).collect();
+    let destinations: Vec<String> =
+        config.destinations.iter().map(|destination| destination.name.clone()).collect();
     let (queue, gauges) = (queue.clone(), metrics.clone());
     let refresh = move || {
         gauges.queue_disk_bytes().set(queue.disk_bytes() as i64);
@@ -357,7 +369,8 @@ fn admin_handler(
         for name in &destinations {
             let Some(counts) = queue.counts(name) else { continue };
             gauges.pending(name).set(counts.unfinished as i64);
-            let age = counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
+            let age =
+                counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
             gauges.oldest_pending_seconds(name).set(age);
         }
     };

@@ -61,7 +61,9 @@ fn every_acknowledged_call_survives_kill_9() {
                     while !over.load(Ordering::Relaxed) {
                         let first = next.fetch_add(BATCH, Ordering::Relaxed);
                         let calls: Vec<Value> = (first..first + BATCH).map(call).collect();
-                        let Ok(reply) = post(&address, "/v1/batch", KEY, &json!({ "batch": calls })) else { return };
+                        let Ok(reply) = post(&address, "/v1/batch", KEY, &json!({ "batch": calls })) else {
+                            return;
+                        };
                         if reply.status == 200 {
                             assert_eq!(reply.body, r#"{"success":true}"#);
                             acknowledged.lock().unwrap().extend(first..first + BATCH);
@@ -83,7 +85,11 @@ fn every_acknowledged_call_survives_kill_9() {
     let mut fanout = Process::fanout(&["serve", "--config", &config]);
     fanout.wait_for("ready");
     let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.len() as u64 > rounds() * BATCH, "hardly anything was acknowledged: {}", acknowledged.len());
+    assert!(
+        acknowledged.len() as u64 > rounds() * BATCH,
+        "hardly anything was acknowledged: {}",
+        acknowledged.len()
+    );
     let received = sandbox.wait_until("api.mixpanel.com", "every acknowledged call", |requests| {
         let delivered = delivered(requests);
         acknowledged.iter().all(|n| delivered.contains_key(n))
@@ -100,9 +106,10 @@ fn call(n: u64) -> Value {
 }
 
 fn records(requests: &[Value]) -> impl Iterator<Item = (&str, u64)> {
-    requests.iter().flat_map(|request| request["body"].as_array().into_iter().flatten()).map(|record| {
-        (record["$distinct_id"].as_str().unwrap(), record["$set"]["n"].as_u64().unwrap())
-    })
+    requests
+        .iter()
+        .flat_map(|request| request["body"].as_array().into_iter().flatten())
+        .map(|record| (record["$distinct_id"].as_str().unwrap(), record["$set"]["n"].as_u64().unwrap()))
 }
 
 fn delivered(requests: &[Value]) -> BTreeMap<u64, u64> {

@@ -109,7 +109,8 @@ fn node_and_python_lose_nothing_through_a_kill() {
         }
         users
     };
-    let received = sandbox.wait_until("api.mixpanel.com", "200 users", |requests| users(requests).len() == 200);
+    let received =
+        sandbox.wait_until("api.mixpanel.com", "200 users", |requests| users(requests).len() == 200);
     for request in &received {
         assert_eq!(request["method"], "POST");
         assert_eq!(request["path"], "/engage");

@@ -40,7 +40,8 @@ fn relative(path: &Path) -> String {
 
 #[test]
 fn every_file_says_its_job() {
-    let silent: Vec<_> = sources().iter().filter(|path| !read(path).starts_with("//!")).map(|path| relative(path)).collect();
+    let silent: Vec<_> =
+        sources().iter().filter(|path| !read(path).starts_with("//!")).map(|path| relative(path)).collect();
     assert!(silent.is_empty(), "these files do not open with //!: {silent:?}");
 }
 
@@ -48,8 +49,14 @@ fn every_file_says_its_job() {
 const BORDERS: &[(&str, &[&str])] = &[
     ("src/ingest", &["crate::delivery", "crate::admin", "crate::cli", "crate::app"]),
     ("src/delivery", &["crate::ingest", "crate::admin", "crate::cli", "crate::app"]),
-    ("src/queue", &["crate::ingest", "crate::delivery", "crate::config", "crate::routing", "crate::app", "fanout_sdk"]),
-    ("src/routing.rs", &["crate::queue", "crate::ingest", "crate::delivery", "crate::config", "crate::app", "std::fs"]),
+    (
+        "src/queue",
+        &["crate::ingest", "crate::delivery", "crate::config", "crate::routing", "crate::app", "fanout_sdk"],
+    ),
+    (
+        "src/routing.rs",
+        &["crate::queue", "crate::ingest", "crate::delivery", "crate::config", "crate::app", "std::fs"],
+    ),
     ("src/config", &["crate::queue", "crate::ingest", "crate::delivery", "crate::cli", "crate::app"]),
     ("sdk/src", &["std::fs", "std::net", "std::env", "SystemTime::now", "tokio::"]),
 ];
@@ -105,7 +112,9 @@ fn documents_name_only_paths_that_exist() {
     let mut missing = Vec::new();
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "destinations/README.md"] {
         for word in read(&root().join(document)).split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "sdk/", "destinations/", "tests/", "benches/", "docs/"].iter().any(|top| word.starts_with(top));
+            let is_path = ["src/", "sdk/", "destinations/", "tests/", "benches/", "docs/"]
+                .iter()
+                .any(|top| word.starts_with(top));
             let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
             if is_path && plain && !root().join(word).exists() {
                 missing.push(format!("{document}: {word}"));
@@ -122,8 +131,12 @@ fn dependencies_are_what_deny_toml_allows() {
         value.as_array().unwrap().iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
     };
     let allowed = texts(&rules["licenses"]["allow"]);
-    let banned: BTreeSet<_> =
-        rules["bans"]["deny"].as_array().unwrap().iter().map(|ban| ban["crate"].as_str().unwrap().to_owned()).collect();
+    let banned: BTreeSet<_> = rules["bans"]["deny"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ban| ban["crate"].as_str().unwrap().to_owned())
+        .collect();
     let output = std::process::Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--locked", "--all-features"])
         .current_dir(root())
@@ -133,8 +146,12 @@ fn dependencies_are_what_deny_toml_allows() {
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     assert!(packages.len() > 50, "only {} packages", packages.len());
-    let resolved: BTreeSet<_> =
-        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap()).collect();
+    let resolved: BTreeSet<_> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["id"].as_str().unwrap())
+        .collect();
     let mut wrong = Vec::new();
     for package in packages.iter().filter(|package| resolved.contains(package["id"].as_str().unwrap())) {
         let name = package["name"].as_str().unwrap();
@@ -156,9 +173,13 @@ fn dependencies_are_what_deny_toml_allows() {
 fn license_is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let expression = expression.replace('/', " OR ");
     if expression.contains('(') {
-        return expression.split(" AND ").all(|part| license_is_allowed(part.trim_matches(['(', ')']), allowed));
+        return expression
+            .split(" AND ")
+            .all(|part| license_is_allowed(part.trim_matches(['(', ')']), allowed));
     }
-    expression.split(" OR ").any(|choice| choice.split(" AND ").all(|license| allowed.contains(license.trim())))
+    expression
+        .split(" OR ")
+        .any(|choice| choice.split(" AND ").all(|license| allowed.contains(license.trim())))
 }
 
 #[test]

@@ -63,7 +63,11 @@ async fn show(
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
     addresses(instance, out)?;
-    writeln!(out, "sandbox       {}   (stands in for the vendors; nothing leaves this machine)", sandbox.url())?;
+    writeln!(
+        out,
+        "sandbox       {}   (stands in for the vendors; nothing leaves this machine)",
+        sandbox.url()
+    )?;
     for (about, call) in examples::ALL {
         if let Err(problem) = post(instance, about, call, out).await? {
             return failed(&problem);
@@ -79,7 +83,10 @@ async fn show(
     }
     writeln!(out, "\nIt stays up until Ctrl-C. Post a call of your own:\n")?;
     writeln!(out, "  curl -u {WRITE_KEY}: http://{}/v1/identify \\", instance.tracking)?;
-    writeln!(out, "    -d '{{\"userId\":\"u_1\",\"traits\":{{\"email\":\"ada@example.com\",\"firstName\":\"Ada\"}}}}'\n")?;
+    writeln!(
+        out,
+        "    -d '{{\"userId\":\"u_1\",\"traits\":{{\"email\":\"ada@example.com\",\"firstName\":\"Ada\"}}}}'\n"
+    )?;
     out.flush()?;
     let mut signals = Signals::new()?;
     loop {
@@ -125,7 +132,8 @@ async fn post(
 }
 
 async fn delivered(config: &Config, instance: &Instance) -> bool {
-    let all_done = || config.destinations.iter().all(|destination| instance.unfinished(&destination.name) == 0);
+    let all_done =
+        || config.destinations.iter().all(|destination| instance.unfinished(&destination.name) == 0);
     let wait = async {
         while !all_done() {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -154,7 +162,8 @@ impl Vendors {
     }
 
     fn show_new(&mut self, sandbox: &Sandbox, out: &mut dyn Write) -> io::Result<()> {
-        let new: Vec<Received> = sandbox.requests().into_iter().filter(|request| request.number > self.shown).collect();
+        let new: Vec<Received> =
+            sandbox.requests().into_iter().filter(|request| request.number > self.shown).collect();
         self.shown = new.last().map_or(self.shown, |request| request.number);
         let mut by_host: BTreeMap<&str, Vec<&Received>> = BTreeMap::new();
         for request in &new {
@@ -200,10 +209,7 @@ fn configuration(sandbox: &Sandbox, data: &DataDirectory) -> Result<Config, Stri
         "SANDBOX" => Some(sandbox.url()),
         _ => None,
     };
-    let world = World {
-        variable: &variable,
-        file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)),
-    };
+    let world = World { variable: &variable, file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)) };
     let loaded = config::resolve("demo.toml", CONFIGURATION, &world, &AdapterSet::open_boxed);
     let first = loaded.errors.first().map(ToString::to_string);
     loaded.config.ok_or_else(|| first.unwrap_or_default())

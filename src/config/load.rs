@@ -28,7 +28,8 @@ pub fn load(path: &Path, open_adapters: OpenAdapters<'_>) -> Loaded {
 /// # Errors
 /// The one that cannot be read.
 pub fn read_certificate(tls: &Tls) -> Result<(Vec<u8>, Vec<u8>), Problem> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path.display().to_string(), &error));
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| unreadable(path.display().to_string(), &error));
     Ok((read(&tls.certificate)?, read(&tls.key)?))
 }
 

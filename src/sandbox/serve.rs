@@ -185,7 +185,8 @@ async fn wait_for_news(query: &str, state: &State) {
     let Some(seconds) = parameter(query, "wait").and_then(|seconds| seconds.parse().ok()) else { return };
     let (after, host) = asked_for(query);
     let mut news = state.news.subscribe();
-    let is_there = |_: &()| state.record().kept().any(|kept| kept.number > after && matches(host, &kept.host));
+    let is_there =
+        |_: &()| state.record().kept().any(|kept| kept.number > after && matches(host, &kept.host));
     // Nothing came in time: the answer is empty then.
     let _ = tokio::time::timeout(Duration::from_secs(seconds), news.wait_for(is_there)).await;
 }

@@ -177,7 +177,13 @@ pub fn request(
 pub fn post(address: &str, path: &str, key: &str, body: &serde_json::Value) -> std::io::Result<Reply> {
     use base64::Engine;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{key}:"));
-    request(address, "POST", path, &[("Authorization", &format!("Basic {basic}"))], body.to_string().as_bytes())
+    request(
+        address,
+        "POST",
+        path,
+        &[("Authorization", &format!("Basic {basic}"))],
+        body.to_string().as_bytes(),
+    )
 }
 
 /// A loopback address that nobody listens on at the moment; for a server that must come back at the same place.
