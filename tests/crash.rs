@@ -1,4 +1,5 @@
 //! `kill -9` of the real process at random moments under load: every call that was answered 200 must reach the vendor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod support;
 

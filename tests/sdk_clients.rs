@@ -1,5 +1,6 @@
 //! Segment's official SDKs, real ones, speak to the real binary, which is killed and restarted in between; a stand-in for
 //! the vendor must have every call exactly as the vendor's documentation asks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Checks of the tree itself: module docs, borders between modules, licences of dependencies, paths named in documents.
 //! It does not run the product.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

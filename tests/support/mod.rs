@@ -1,5 +1,6 @@
 //! What the tests of the real binary share: starting and ending processes, speaking HTTP, reading the sandbox.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
