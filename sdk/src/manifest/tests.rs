@@ -1,3 +1,6 @@
+//! Manifests from their text to requests: mistakes and where they are reported, absence, the rest, skips, masking.
+//! The order of requests and what answers mean is tested in `run/tests.rs`.
+
 use std::sync::Arc;
 
 use super::*;
