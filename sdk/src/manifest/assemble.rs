@@ -150,7 +150,7 @@ fn request_plan(
         Some("form") => Encoding::Form,
         Some("lines") => Encoding::Lines,
         Some(other) => {
-            wrong = Some(format!("encoding {other} is not available; choose json or form"));
+            wrong = Some(format!("encoding {other} is not available; choose json, form or lines"));
             Encoding::Json
         }
     };
