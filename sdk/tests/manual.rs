@@ -43,8 +43,8 @@ fn offered(text: &str, unknown: &str) -> Vec<String> {
 
 /// One example of the list of functions: its name, expression and result.
 fn examples() -> Vec<(&'static str, &'static str, &'static str)> {
-    let list =
-        blocks("text").into_iter().find(|block| block.starts_with("is(")).expect("the list of functions");
+    let list = blocks("text").into_iter().find(|block| block.starts_with("is("));
+    let list = list.unwrap_or_else(|| panic!("there is no list of functions"));
     let example = |line: &'static str| {
         let (head, rest) = line.split_at(line.find('{')?);
         let end = rest.find("}  ")? + 1;
