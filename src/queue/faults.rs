@@ -33,6 +33,7 @@ struct World {
     failing_writes: u32,
     failing_syncs: u32,
     failing_cuts: u32,
+    failing_removes: u32,
     short_writes: bool,
     capacity: u64,
     bad_pages: BTreeSet<(PathBuf, u64)>,
@@ -81,6 +82,7 @@ impl FaultyFiles {
             failing_writes: 0,
             failing_syncs: 0,
             failing_cuts: 0,
+            failing_removes: 0,
             short_writes: false,
             capacity: u64::MAX,
             bad_pages: BTreeSet::new(),
@@ -107,6 +109,11 @@ impl FaultyFiles {
     /// The next changes of a file's length fail.
     pub fn fail_cuts(&self, number: u32) {
         self.world().failing_cuts = number;
+    }
+
+    /// The next removals of files fail.
+    pub fn fail_removes(&self, number: u32) {
+        self.world().failing_removes = number;
     }
 
     /// Writes take a part of what they are given.
@@ -258,7 +265,11 @@ impl Files for FaultyFiles {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.living()?.names.remove(path).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
+        let mut world = self.living()?;
+        if due(&mut world.failing_removes) {
+            return Err(broken());
+        }
+        world.names.remove(path).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

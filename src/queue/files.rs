@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// What the journal asks of a file system.
 pub trait Files: Send + Sync {
-    /// Creates a directory and its parents, mode 0700, where they are missing.
+    /// Creates a directory and its parents, mode 0700, where they are missing, and makes their names durable.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// The names in a directory that are Unicode, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -96,7 +96,14 @@ pub struct RealFiles;
 
 impl Files for RealFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+        let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        // A relative path's last ancestor is empty and means the current directory.
+        let parents = missing.iter().filter_map(|created| created.parent());
+        parents
+            .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+            .try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -213,11 +213,12 @@ impl<P: Send + 'static> Journal<P> {
     pub fn retain(&self, needed_from: u64, now_ms: i64) {
         let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
         while let Some(segment) = self.retired(needed_from, now_ms.saturating_sub(retain_ms)) {
-            // One after the other, durably: a gap between segments would look like damage.
-            let removed =
-                self.files.remove(&segment.path).and_then(|()| self.files.sync_dir(&self.options.dir));
-            if let Err(error) = removed {
-                tracing::warn!(path = %segment.path.display(), %error, "a segment that nobody needs was not removed");
+            // One after the other, durably, and never past one that stays: a gap between segments would look like
+            // damage.
+            if let Err(error) = self.remove(&segment) {
+                let path = segment.path.display();
+                tracing::warn!(%path, %error, "a segment that nobody needs was not removed; trying again later");
+                return;
             }
         }
     }
@@ -231,14 +232,24 @@ impl<P: Send + 'static> Journal<P> {
         }
     }
 
-    /// Takes the oldest segment off the list if it may go.
+    /// The oldest segment, if it may go.
     fn retired(&self, needed_from: u64, oldest_ms: i64) -> Option<Arc<Segment>> {
         let pressed = self.disk_bytes() > self.options.pressed_bytes();
-        let mut segments = self.shared.segments();
-        // Its records are as old as the next segment at least; the newest segment stays.
+        let segments = self.shared.segments();
+        // Its records are at least as old as the next segment; the newest segment stays.
         let newer = segments.get(1)?;
         let may_go = newer.first_seq <= needed_from && (pressed || newer.created_at_ms < oldest_ms);
-        may_go.then(|| segments.pop_front()).flatten()
+        segments.front().filter(|_| may_go).map(Arc::clone)
+    }
+
+    fn remove(&self, segment: &Arc<Segment>) -> io::Result<()> {
+        match self.files.remove(&segment.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.files.sync_dir(&self.options.dir)?,
+        }
+        let mut segments = self.shared.segments();
+        segments.pop_front_if(|first| Arc::ptr_eq(first, segment));
+        Ok(())
     }
 
     /// The segment that has a sequence, or the first after it, and the first sequence of the segment after that.

@@ -163,8 +163,6 @@ fn body(key: u64) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn nothing_acknowledged_is_lost_or_doubled(seed in 0u64..1_000_000, actions in actions()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
