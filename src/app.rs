@@ -271,14 +271,28 @@ async fn start_lanes(
 
 /// What the lanes of the enabled destinations are made of.
 fn lane_specs(config: &Config, adapters: &AdapterSet) -> Result<Vec<LaneSpec>, StartError> {
+    // Two pools of connections, however many destinations: one that may call private addresses, one that may not.
+    let client = |allow_private_networks| {
+        HttpTransport::new(&transport::Options {
+            allow_private_networks,
+            sandbox: config.sandbox.clone(),
+            ..transport::Options::default()
+        })
+    };
+    let (careful, free) = (client(false)?, client(true)?);
     let enabled = config.destinations.iter().filter(|destination| destination.enabled);
-    enabled.map(|destination| lane_spec(config, adapters, destination)).collect()
+    enabled
+        .map(|destination| {
+            let client = if destination.delivery.allow_private_networks { &free } else { &careful };
+            lane_spec(adapters, destination, client.clone())
+        })
+        .collect()
 }
 
 fn lane_spec(
-    config: &Config,
     adapters: &AdapterSet,
     destination: &config::Destination,
+    transport: HttpTransport,
 ) -> Result<LaneSpec, StartError> {
     let wrong = |problem: String| StartError::Destination { name: destination.name.clone(), problem };
     let adapter = adapters
@@ -288,11 +302,6 @@ fn lane_spec(
     let plan = adapters
         .bind(destination)
         .map_err(|problems| wrong(problems.first().map(ToString::to_string).unwrap_or_default()))?;
-    let transport = HttpTransport::new(&transport::Options {
-        allow_private_networks: destination.delivery.allow_private_networks,
-        sandbox: config.sandbox.clone(),
-        ..transport::Options::default()
-    })?;
     Ok(LaneSpec {
         name: destination.name.as_str().into(),
         destination: Arc::new(plan),
