@@ -27,8 +27,11 @@ impl Buffers {
 /// What became of names: traits have the same few names again and again.
 #[derive(Debug, Default)]
 pub(crate) struct NameCache {
-    slots: Vec<Option<(Box<str>, Option<Box<str>>)>>,
+    slots: Vec<Option<Made>>,
 }
+
+/// A name, and what an entry made of it; nothing where it leaves the trait out.
+type Made = (Box<str>, Option<Box<str>>);
 
 impl NameCache {
     /// The name that a node makes of `key`, which the scope holds; the node must depend on nothing else.
