@@ -348,7 +348,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))
-            .map(|group| (*group, left(Some(*group))))
+            .map(|group| (*group, left(Some(*group)).into_iter().map(|one| (one, one.place().1)).collect()))
             .collect(),
         placed: placed.filter_map(|path| names.get(&(Root::Custom, path.clone())).copied()).collect(),
         drop: base.drop.iter().cloned().collect(),
@@ -447,6 +447,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             .map(|value| words(&value))
             .unwrap_or_default(),
         kinds: Kinds::named(&field.kinds),
+        key_is_pure: field.key.as_ref().is_none_or(reads_key_alone),
         key: binder.optional(&field.key, Place::Plain),
         value: binder.optional(&field.value, Place::Plain),
         max: field.max.unwrap_or(usize::MAX),
@@ -455,6 +456,17 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
         arrays,
         dates,
         guess_dates,
+    })
+}
+
+/// Whether a text reads nothing but `key` and constants.
+fn reads_key_alone(data: &Data) -> bool {
+    templates_of([data]).into_iter().flat_map(Template::pipes).all(|pipe| {
+        let args = pipe.steps.iter().flat_map(|step| &step.args);
+        std::iter::once(&pipe.source).chain(args).all(|source| match source {
+            Written::Path(path) => matches!(path.root.as_str(), "key" | "settings" | "tables"),
+            _ => true,
+        })
     })
 }
 
