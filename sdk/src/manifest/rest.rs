@@ -178,8 +178,8 @@ impl Rest {
 
     /// Gives the null of a trait that a line names to the first entry that asks for nulls; that of a group's member only
     /// to one that has a name for it.
-    fn hand_null<'a>(&'a self, scope: &Scope<'a>, reserved: Reserved, buffers: &mut [FieldBuffer]) {
-        let asks = |entry: &&Entry| {
+    fn hand_null<'a>(&'a self, scope: &Scope<'a>, reserved: Reserved, buffers: &mut Buffers) {
+        let asks = |(_, entry): &(usize, &Entry)| {
             let has_name = entry.names.as_ref().is_some_and(|names| names.contains_key(reserved.name()));
             entry.of.is_none()
                 && entry.kinds != Kinds::ALL
@@ -187,9 +187,10 @@ impl Rest {
                 && (has_name || reserved.place().0.is_none())
                 && entry.takes(scope, reserved.name())
         };
-        if let Some(entry) = self.entries.iter().find(asks) {
+        if let Some((position, entry)) = self.entries.iter().enumerate().find(asks) {
             let name = entry.names.as_ref().and_then(|names| names.get(reserved.name()));
-            entry.write(scope, name.map_or(reserved.name(), |name| name), &Value::Null, buffers);
+            let name = name.map_or(reserved.name(), |name| name);
+            entry.write(scope, position, name, &Value::Null, buffers);
         }
     }
 
