@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fanout_sdk::testkit::{Report, manifest_factory, run_folder};
+use fanout_sdk::json::Doc;
+use fanout_sdk::testkit::{Report, manifest_factory, run_case, run_folder};
 
 use super::builtin;
 
@@ -69,6 +70,58 @@ fn every_golden_case_passes() {
         }
     }
     assert!(failed.is_empty(), "{failed}");
+}
+
+/// Traits that callers really send, or could; each must come out as valid JSON or not at all.
+const TRICKY_TRAITS: &[&str] = &[
+    r#"{"a":"\u0000\u001f\"\\/\n\u2028","\u0000":1,"":"blank"}"#,
+    r#"{"a":"\ud800","\udc00b":"x","c":"\ud83d\ude00"}"#,
+    r#"{"a":1,"a":2,"A":3,"email":"a@b.co","Email":"c@d.co","EMAIL":null}"#,
+    r#"{"a":-0,"b":1e400,"c":1E-9,"d":123456789012345678901234567890,"e":0.10}"#,
+    r#"{"email":7,"firstName":["x"],"address":"1 Mill St","company":["x"],"createdAt":"soon","phone":{}}"#,
+    r#"{"address":{},"company":null,"subscription":{"unsubscribed":"maybe","x":{"y":[[],[[]],{}]}}}"#,
+    r#"{"address":{"city":{"deep":true},"zip":12345},"company":{"name":"","employee_count":"many"}}"#,
+    r#"{"tags":[null,1,"a",[2,[3]],{"b":null}],"{user_id}":"{settings}","...":{"...":1},"$set":{"$unset":1}}"#,
+    r#"{"createdAt":253402300800000,"birthday":"0000-00-00","since":"2024-02-30T25:61:61Z","age":-1}"#,
+    r#"{"城市":"東京","🗼":"👩‍👩‍👧","e\u0301":"é","\u202e":"\u202etxt"}"#,
+];
+
+fn nested(depth: usize) -> String {
+    format!("{{\"deep\":{}1{}}}", "{\"a\":[".repeat(depth), "]}".repeat(depth))
+}
+
+#[test]
+fn tricky_traits_make_valid_requests() {
+    let long = format!("{{\"long\":\"{}\",\"{}\":1}}", "é".repeat(5000), "k".repeat(3000));
+    let traits = TRICKY_TRAITS.iter().map(|traits| (*traits).to_owned()).chain([nested(50), long]);
+    let events: Vec<String> = traits
+        .enumerate()
+        .map(|(n, traits)| {
+            format!(r#"{{"type":"identify","messageId":"m{n}","userId":"u{n}","traits":{traits}}}"#)
+        })
+        .collect();
+    for adapter in builtin() {
+        let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+        for (name, case) in cases(adapter.name) {
+            let doc = Doc::parse(case.into()).unwrap();
+            let settings = doc.root().get("settings").unwrap().raw();
+            for event in &events {
+                let case = format!(
+                    r#"{{"about":"tricky","settings":{settings},"now":"2026-08-01T12:00:05Z","events":[{event}]}}"#
+                );
+                let report = run_case(&*factory, &case);
+                assert!(report.updated.is_some(), "{}/{name}: {event}: {:?}", adapter.name, report.problems);
+                let wrong = ["the body is no JSON", "holds a secret", "shows a secret"];
+                for problem in &report.problems {
+                    assert!(
+                        !wrong.iter().any(|wrong| problem.contains(wrong)),
+                        "{}: {problem}",
+                        adapter.name
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -316,6 +316,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     let null = null_policy(binder, &base.policies.null).unwrap_or_default();
     binder.drops_nulls = null == Null::Drop;
     let (mut taken, customs) = placed(schema);
+    let mut dropped = Vec::new();
     let is_in = |list: &[String], name: &str| list.iter().any(|one| one == name);
     for reserved in Reserved::ALL {
         let group = reserved.place().0.map(Group::name);
@@ -324,6 +325,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         }
         if is_in(&base.drop, reserved.name()) || group.is_some_and(|group| is_in(&base.drop, group)) {
             taken.insert(*reserved);
+            dropped.push(*reserved);
         }
     }
     let left = |group: Option<Group>| {
@@ -336,7 +338,9 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         _ => false,
     };
     let placed = customs.iter().filter(|path| is_placed(path));
+    let nulls = Reserved::ALL.iter().filter(|one| taken.contains(one) && !dropped.contains(one));
     let mut rest = Rest {
+        nulls: if null == Null::Drop { nulls.copied().collect() } else { Vec::new() },
         null,
         dates: binder.optional(&base.policies.dates, Place::Plain),
         fields: binder.fields.len(),

@@ -306,7 +306,7 @@ impl<'s> Checker<'_, '_, 's> {
             "key" => Type::Text,
             "status" => Type::Number,
             "items" => Type::List,
-            "rest" | "event" | "raw" => Type::Object,
+            "rest" | "event" | "raw" if path.members.is_empty() => Type::Object,
             "traits" => self.reserved(path),
             "context" => {
                 self.named(path, "field of context", CONTEXT.iter().copied());

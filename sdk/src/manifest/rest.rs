@@ -56,6 +56,8 @@ pub(crate) struct Rest {
     pub fields: usize,
     /// Reserved traits that no line names, but for members of groups.
     pub scalars: Vec<Reserved>,
+    /// Reserved traits that a line names whose explicit null no line writes; entries that ask for nulls get it.
+    pub nulls: Vec<Reserved>,
     /// Members of groups that no line names.
     pub groups: Vec<(Group, Vec<(Reserved, &'static str)>)>,
     /// Custom traits that a line names.
@@ -156,6 +158,9 @@ impl Rest {
                 self.hand(scope, 0, reserved.name(), reserved.name(), value, buffers);
             }
         }
+        for reserved in self.nulls.iter().filter(|reserved| event.reserved(**reserved) == Field::Null) {
+            self.hand_null(scope, *reserved, buffers);
+        }
         let named = self.placed.iter().filter_map(|id| event.named(*id));
         let placed: Vec<u32> = named.map(|json| json.position()).collect();
         for (group, members) in &self.groups {
@@ -168,6 +173,24 @@ impl Rest {
                 continue;
             }
             self.hand(scope, 0, key, key, Value::from_json(json), buffers);
+        }
+    }
+
+    /// Gives the null of a trait that a line names to the first entry that asks for nulls; that of a group's member only
+    /// to one that has a name for it.
+    fn hand_null<'a>(&'a self, scope: &Scope<'a>, reserved: Reserved, buffers: &mut Buffers) {
+        let asks = |(_, entry): &(usize, &Entry)| {
+            let has_name = entry.names.as_ref().is_some_and(|names| names.contains_key(reserved.name()));
+            entry.of.is_none()
+                && entry.kinds != Kinds::ALL
+                && entry.kinds.has(ValueKind::Null)
+                && (has_name || reserved.place().0.is_none())
+                && entry.takes(scope, reserved.name())
+        };
+        if let Some((position, entry)) = self.entries.iter().enumerate().find(asks) {
+            let name = entry.names.as_ref().and_then(|names| names.get(reserved.name()));
+            let name = name.map_or(reserved.name(), |name| name);
+            entry.write(scope, position, name, &Value::Null, buffers);
         }
     }
 

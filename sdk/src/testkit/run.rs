@@ -47,6 +47,7 @@ pub fn run_case(factory: &Factory<'_>, text: &str) -> CaseReport {
     };
     let requests = script.requests();
     compare_exchanges(&case.exchanges, &requests, &mut problems);
+    check_bodies(&requests, &mut problems);
     let outcomes = outcomes_json(&endings);
     compare_texts("outcomes", case.outcomes, &outcomes, &mut problems);
     check_secrets(&subject, &clock, &endings, &mut problems);
@@ -155,6 +156,19 @@ fn compare_exchanges(exchanges: &[Exchange<'_>], requests: &[Request], problems:
 
 fn compare_request(path: &str, expected: Json<'_>, request: &Request, problems: &mut Vec<String>) {
     compare_texts(path, Some(expected), &request_json(request), problems);
+}
+
+/// A body that calls itself JSON must be JSON.
+fn check_bodies(requests: &[Request], problems: &mut Vec<String>) {
+    for (position, request) in requests.iter().enumerate() {
+        let is_json = |(name, value): &(String, String)| {
+            name.eq_ignore_ascii_case("content-type") && value.starts_with("application/json")
+        };
+        let text = String::from_utf8_lossy(&request.body);
+        if let (true, Err(error)) = (request.headers.iter().any(is_json), Doc::parse((&*text).into())) {
+            problems.push(format!("request {position}: the body is no JSON: {error}: {text}"));
+        }
+    }
 }
 
 /// Compares a JSON value with a JSON text.

@@ -14,6 +14,7 @@ use crate::json::Kind;
 struct Echo {
     limits: Limits,
     leaks: bool,
+    breaks_json: bool,
 }
 
 #[async_trait]
@@ -55,6 +56,12 @@ impl Destination for Echo {
             headers: vec![("Authorization".to_owned(), "Bearer s3cret".to_owned())],
             body: format!("[{}]", body.join(",")).into(),
             ..Request::default()
+        };
+        let request = if self.breaks_json {
+            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+            Request { headers, body: "[1,".into(), ..request }
+        } else {
+            request
         };
         let answer = context.transport.send(&request).await;
         let verdict = |at: usize| match &answer {
@@ -103,7 +110,11 @@ fn factory(settings: Json<'_>) -> Result<Subject, Vec<String>> {
     let limits =
         Limits { items: 2, bytes: 100, linger: Duration::ZERO, concurrency: None, rates: Vec::new() };
     Ok(Subject {
-        destination: Box::new(Echo { limits, leaks: settings.get("leaks").is_some() }),
+        destination: Box::new(Echo {
+            limits,
+            leaks: settings.get("leaks").is_some(),
+            breaks_json: settings.get("breaks_json").is_some(),
+        }),
         names: Names::default(),
         spellings: vec!["Echo (Actions)".to_owned()],
     })
@@ -235,6 +246,13 @@ fn secrets_in_what_is_shown_fail() {
         "{:?}",
         report.problems
     );
+}
+
+#[test]
+fn a_body_that_calls_itself_json_must_be_json() {
+    let report = run("\"key\": \"s\"", "\"key\": \"s\", \"breaks_json\": true");
+    let wrong = "request 0: the body is no JSON: the text ends too early at byte 3: [1,";
+    assert!(report.problems.iter().any(|problem| problem == wrong), "{:?}", report.problems);
 }
 
 #[test]
