@@ -11,6 +11,7 @@ mod bound;
 mod check;
 mod check_sections;
 mod expression;
+mod field;
 pub mod functions;
 mod hash;
 mod outcomes;

@@ -6,9 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::expression::Member;
+use super::field::FieldBuffer;
 use super::functions::{self, Arg};
 use super::plan::Program;
-use super::rest::{FieldBuffer, Null};
+use super::rest::Null;
 use super::schema::Kind;
 use super::tree::{Argument, Call, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::{Dates, Value};
@@ -211,14 +212,18 @@ impl<'a> Scope<'a> {
             return Ok(Value::text(self.items));
         }
         let input = self.eval(&call.input)?;
-        let mut args = Vec::with_capacity(call.args.len());
-        for argument in &call.args {
-            args.push(match argument {
-                Argument::Table(table) => Arg::Table(table),
-                Argument::Node(node) => Arg::Value(self.eval(node).ok()),
-            });
-        }
-        let value = functions::apply(call.function, input, &args, self.now_ms).ok_or(Gone::Absent)?;
+        let evaluated = |argument: &'a Argument| match argument {
+            Argument::Table(table) => Arg::Table(table),
+            Argument::Node(node) => Arg::Value(self.eval(node).ok()),
+        };
+        let apply = |args: &[Arg<'a>]| functions::apply(call.function, input, args, self.now_ms);
+        // Hardly a function has more than one argument; those need no list of their own.
+        let value = match &*call.args {
+            [] => apply(&[]),
+            [one] => apply(&[evaluated(one)]),
+            args => apply(&args.iter().map(evaluated).collect::<Vec<_>>()),
+        };
+        let value = value.ok_or(Gone::Absent)?;
         Ok(if self.hide && call.secret { Value::text(MASK) } else { value })
     }
 
@@ -232,7 +237,7 @@ impl<'a> Scope<'a> {
             Source::Reserved(reserved) => {
                 self.event.and_then(|event| Value::from_field(event.reserved(*reserved)))
             }
-            Source::Group(group) => self.event.and_then(|event| group_value(event, *group, Reserved::ALL)),
+            Source::Group(group) => self.event.and_then(|event| group_value(event, *group)),
             Source::Named(id) => self.event.and_then(|event| event.named(*id)).map(Value::from_json),
             Source::Option(spec) => self.option(spec),
             Source::Raw => self.event.map(|event| Value::from_json(event.raw())),
@@ -339,6 +344,24 @@ impl<'a> Scope<'a> {
                 Ok(if constant.counts { Wrote::Present } else { Wrote::Constant })
             }
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
+            // The most frequent case by far, without a value in between.
+            Node::Source(Source::Reserved(reserved)) => {
+                match self.event.map(|event| event.reserved(*reserved)) {
+                    Some(Field::Text(text)) if has_text(text) => {
+                        push_text(out, text);
+                        Ok(Wrote::Present)
+                    }
+                    Some(Field::Number(number)) => {
+                        out.push_str(number);
+                        Ok(Wrote::Present)
+                    }
+                    Some(Field::Date(date)) => {
+                        self.write_date(date, out);
+                        Ok(Wrote::Present)
+                    }
+                    _ => Err(Gone::Absent),
+                }
+            }
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
                 if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
@@ -613,23 +636,24 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
     }
 }
 
-/// The members of `address`, `company` or `subscription` that the call has: those of `reserved`, and the others.
-pub(crate) fn group_value<'a>(event: &'a Event, group: Group, reserved: &[Reserved]) -> Option<Value<'a>> {
+/// The members of `address`, `company` or `subscription` that the call has.
+fn group_value(event: &Event, group: Group) -> Option<Value<'_>> {
     let mut members = Vec::new();
-    for one in reserved {
-        if let (Some(of), member) = one.place()
-            && of == group
-            && let Some(value) = Value::from_field(event.reserved(*one))
-        {
-            members.push((Cow::Borrowed(member), value));
-        }
+    for one in Reserved::ALL.iter().filter(|one| one.place().0 == Some(group)) {
+        members.extend(
+            Value::from_field(event.reserved(*one)).map(|value| (Cow::Borrowed(one.place().1), value)),
+        );
     }
-    members
-        .extend(event.group_customs(group).map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
+    let customs = event.group_customs(group);
+    members.extend(customs.map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
     (!members.is_empty()).then_some(Value::Object(members))
 }
 
-/// The whole call in canonical names.
+fn has_text(text: &str) -> bool {
+    text.chars().any(|c| !c.is_whitespace())
+}
+
+/// The call in canonical names: its ids, traits and context.
 fn write_event(event: &Event, out: &mut String) {
     let member = |out: &mut String, name: &str, value: &Value<'_>| {
         if !out.ends_with('{') {
@@ -641,23 +665,22 @@ fn write_event(event: &Event, out: &mut String) {
     };
     out.push('{');
     member(out, "messageId", &Value::text(event.message_id()));
-    if let Some(user_id) = event.user_id() {
-        member(out, "userId", &Value::text(user_id));
-    }
-    if let Some(anonymous_id) = event.anonymous_id() {
-        member(out, "anonymousId", &Value::text(anonymous_id));
+    for (name, id) in [("userId", event.user_id()), ("anonymousId", event.anonymous_id())] {
+        if let Some(id) = id {
+            member(out, name, &Value::text(id));
+        }
     }
     out.push_str(",\"traits\":{");
-    for reserved in Reserved::ALL {
-        let derived = *reserved == Reserved::Name && event.name_is_derived();
-        if let ((None, name), Some(value), false) =
-            (reserved.place(), Value::from_field(event.reserved(*reserved)), derived)
+    for reserved in Reserved::ALL.iter().copied() {
+        let is_derived = reserved == Reserved::Name && event.name_is_derived();
+        if let (None, name) = reserved.place()
+            && let Some(value) = Value::from_field(event.reserved(reserved)).filter(|_| !is_derived)
         {
             member(out, name, &value);
         }
     }
     for group in Group::ALL {
-        if let Some(value) = group_value(event, *group, Reserved::ALL) {
+        if let Some(value) = group_value(event, *group) {
             member(out, group.name(), &value);
         }
     }
