@@ -2,9 +2,8 @@
 //! It does not know requests (`request`) nor how the rest is handed out (`rest`).
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
+use super::call::{group_value, write_event};
 use super::expression::Member;
 use super::field::FieldBuffer;
 use super::functions::{self, Arg};
@@ -13,98 +12,10 @@ use super::rest::Null;
 use super::schema::Kind;
 use super::tree::{Argument, Call, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::{Dates, Value};
-use crate::event::{Date, Event, Field, Warning};
+use crate::event::{Date, Event, Field};
 use crate::json::{Doc, Json, push_text};
-use crate::reserved::{Group, Reserved};
 
-/// What stands where a secret would.
-pub(crate) const MASK: &str = "***";
-
-/// Why there is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
-    Absent,
-    /// The nearest table around is absent too.
-    Required,
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrote {
-    /// Only what the manifest says; it makes no table present.
-    Constant,
-    Present,
-}
-
-/// A vendor's answer, read once.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    /// The body where it is JSON.
-    pub doc: Option<Doc>,
-    pub text: String,
-}
-
-/// What is known of the attempt when its bytes are ready.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    pub id: String,
-    pub time_ms: i64,
-    pub nonce: String,
-    pub body: String,
-}
-
-/// What was noticed on the way.
-#[derive(Debug, Default)]
-pub(crate) struct Notes {
-    /// Where the last `required` stands that found nothing.
-    pub required_at: Cell<Option<usize>>,
-    pub warnings: RefCell<Vec<Warning>>,
-    /// Ranges of the buffer that differ from call to call.
-    pub volatile: RefCell<Vec<(usize, usize)>>,
-}
-
-impl Notes {
-    pub fn warn(&self, kind: &'static str, about: &str) {
-        self.warnings.borrow_mut().push(Warning { kind, about: about.to_owned() });
-    }
-
-    /// Takes back what was written behind `mark`.
-    pub fn cut(&self, out: &mut String, mark: usize) {
-        out.truncate(mark);
-        let mut ranges = self.volatile.borrow_mut();
-        while ranges.last().is_some_and(|(_, end)| *end > mark) {
-            ranges.pop();
-        }
-    }
-}
-
-/// Everything an expression may read.
-#[derive(Clone, Copy)]
-pub(crate) struct Scope<'a> {
-    pub program: &'a Program,
-    pub notes: &'a Notes,
-    pub event: Option<&'a Event>,
-    pub options: Option<Json<'a>>,
-    pub identity: Option<&'a Value<'a>>,
-    pub fields: &'a [FieldBuffer],
-    /// What the fetches keep; shorter where it is not known, as in a preview.
-    pub fetched: &'a [Arc<Doc>],
-    pub replies: &'a [(usize, Arc<Reply>)],
-    pub reply: Option<&'a Reply>,
-    pub items: &'a str,
-    pub attempt: Option<&'a Attempt>,
-    pub key: Option<&'a Value<'a>>,
-    pub value: Option<&'a Value<'a>>,
-    /// How dates are written that name no format.
-    pub dates: Option<&'a Node>,
-    /// Whether texts that look like a moment count as dates.
-    pub guess_dates: bool,
-    pub now_ms: i64,
-    /// Whether secrets are written as `***`.
-    pub hide: bool,
-}
+pub(crate) use super::scope::{Attempt, Gone, MASK, Notes, Reply, Scope, Wrote};
 
 impl<'a> Scope<'a> {
     /// One in which only constants can be read.
@@ -636,60 +547,6 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
     }
 }
 
-/// The members of `address`, `company` or `subscription` that the call has.
-fn group_value(event: &Event, group: Group) -> Option<Value<'_>> {
-    let mut members = Vec::new();
-    for one in Reserved::ALL.iter().filter(|one| one.place().0 == Some(group)) {
-        members.extend(
-            Value::from_field(event.reserved(*one)).map(|value| (Cow::Borrowed(one.place().1), value)),
-        );
-    }
-    let customs = event.group_customs(group);
-    members.extend(customs.map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
-    (!members.is_empty()).then_some(Value::Object(members))
-}
-
 fn has_text(text: &str) -> bool {
     text.chars().any(|c| !c.is_whitespace())
-}
-
-/// The call in canonical names: its ids, traits and context.
-fn write_event(event: &Event, out: &mut String) {
-    let member = |out: &mut String, name: &str, value: &Value<'_>| {
-        if !out.ends_with('{') {
-            out.push(',');
-        }
-        push_text(out, name);
-        out.push(':');
-        value.write_json(out, &Dates::ISO);
-    };
-    out.push('{');
-    member(out, "messageId", &Value::text(event.message_id()));
-    for (name, id) in [("userId", event.user_id()), ("anonymousId", event.anonymous_id())] {
-        if let Some(id) = id {
-            member(out, name, &Value::text(id));
-        }
-    }
-    out.push_str(",\"traits\":{");
-    for reserved in Reserved::ALL.iter().copied() {
-        let is_derived = reserved == Reserved::Name && event.name_is_derived();
-        if let (None, name) = reserved.place()
-            && let Some(value) = Value::from_field(event.reserved(reserved)).filter(|_| !is_derived)
-        {
-            member(out, name, &value);
-        }
-    }
-    for group in Group::ALL {
-        if let Some(value) = group_value(event, *group) {
-            member(out, group.name(), &value);
-        }
-    }
-    for (key, json) in event.customs() {
-        member(out, key, &Value::from_json(json));
-    }
-    out.push('}');
-    if let Some(context) = event.context() {
-        member(out, "context", &Value::from_json(context));
-    }
-    out.push('}');
 }
