@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::call::{group_value, write_event};
+use super::call::group_value;
 use super::expression::Member;
 use super::field::FieldBuffer;
 use super::functions::{self, Arg};
@@ -336,7 +336,7 @@ impl<'a> Scope<'a> {
     fn write_source(&self, source: &Source, out: &mut String) -> Result<Wrote, Gone> {
         match (source, self.event) {
             (Source::Items, _) => out.push_str(self.items),
-            (_, Some(event)) => write_event(event, out),
+            (_, Some(event)) => event.write_canonical(out),
             (_, None) => return Err(Gone::Absent),
         }
         Ok(Wrote::Present)
