@@ -90,7 +90,7 @@ mod tests {
         for (query, expected) in [
             (
                 "userId=u&traits.email=a%40b.c&traits.address.city=Q",
-                r#"{"traits":{"address":{"city":"Q"},"email":"a@b.c"},"userId":"u"}"#,
+                r#"{"userId":"u","traits":{"email":"a@b.c","address":{"city":"Q"}}}"#,
             ),
             ("traits=x&traits.a=1", r#"{"traits":{"a":"1"}}"#),
             ("a..b=1&.c=1&d.=1", "{}"),

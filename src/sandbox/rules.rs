@@ -330,9 +330,9 @@ mod tests {
             "headers":{"x-left":"9"},"body":{"taken":"{items}","text":"{items} of {items}","id":"{id}","same":[true]}}]"#;
         let mut rules = rules(vendor, "[]");
         let mut reply = || rules.reply("POST", "api.example.com", "/people", br#"{"people":[{},{}]}"#);
-        assert_eq!(&reply().body[..], br#"{"id":1,"same":[true],"taken":2,"text":"2 of 2"}"#);
+        assert_eq!(&reply().body[..], br#"{"taken":2,"text":"2 of 2","id":1,"same":[true]}"#);
         let second = reply();
-        assert_eq!(&second.body[..], br#"{"id":2,"same":[true],"taken":2,"text":"2 of 2"}"#);
+        assert_eq!(&second.body[..], br#"{"taken":2,"text":"2 of 2","id":2,"same":[true]}"#);
         assert_eq!((second.status, second.items), (202, 2));
         assert_eq!(second.headers[0], ("x-left".to_owned(), "9".to_owned()));
     }
