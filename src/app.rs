@@ -320,11 +320,12 @@ fn ingest_settings(config: &Config) -> ingest::Settings {
         max_body_bytes: server.max_body.0 as usize,
         max_event_bytes: server.max_event.0 as usize,
         max_batch_events: server.max_batch_events,
+        max_bytes_in_flight: server.max_in_flight.0 as usize,
         body_timeout: server.body_timeout,
         public_url: server.public_url.clone(),
         allowed_hosts: server.allowed_hosts.clone(),
         fill_ip: server.fill_ip,
-        ..ingest::Settings::default()
+        trusted_proxies: server.trusted_proxies.clone(),
     }
 }
 
@@ -343,8 +344,8 @@ fn limits(config: &Config) -> http::Limits {
     http::Limits {
         max_connections: config.server.max_connections,
         header_timeout: config.server.header_timeout,
+        write_timeout: config.server.write_timeout,
         drain_timeout: config.server.drain_timeout,
-        ..http::Limits::default()
     }
 }
 
@@ -357,7 +358,7 @@ fn admin_handler(
 ) -> admin::Admin {
     let settings = admin::Settings {
         token: config.admin.token.as_ref().map(|token| token.expose().to_owned()),
-        ..admin::Settings::default()
+        allowed_hosts: config.admin.allowed_hosts.clone(),
     };
     let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };
     let destinations: Vec<String> =
