@@ -110,19 +110,28 @@ impl Instance {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub async fn start(config: &Config, adapters: &AdapterSet) -> Result<Instance, StartError> {
+        // Whatever can fail comes first: nothing may be running when this returns an error.
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let names = Arc::new(adapters.paths().clone());
-        let tracking = listen("the tracking API", config.server.listen, "[server] listen").await?;
-        let admin = listen("the admin API", config.admin.listen, "[admin] listen").await?;
+        let (tracking, tracking_at) =
+            listen("the tracking API", config.server.listen, "[server] listen").await?;
+        let encrypted = match &config.server.tls {
+            Some(tls) => Some(listen_encrypted(tls).await?),
+            None => None,
+        };
+        let (admin, admin_at) = listen("the admin API", config.admin.listen, "[admin] listen").await?;
+        let specs = lane_specs(config, adapters)?;
+        let takes_every_call = specs.iter().any(|spec| spec.every_call);
         let queue = open_queue(config, names.clone(), clock.clone())?;
         stamp(config, &*queue)?;
 
         let metrics = Arc::new(Metrics::new());
-        let (lanes, takes_every_call) = start_lanes(config, adapters, &queue, clock, &metrics).await?;
+        let lanes = start_lanes(config, specs, &queue, clock, &metrics).await;
         let (stop, stopped) = watch::channel(false);
+        let limits = limits(config);
         let mut listeners = Vec::new();
-        let (tracking_at, admin_at) = (tracking.1, admin.1);
-
+        let admin_handler = Arc::new(admin_handler(config, admin_at, &queue, &metrics, stopped.clone()));
+        listeners.push(tokio::spawn(http::serve(admin, admin_handler, limits, None, until(stopped.clone()))));
         let handler = Arc::new(ingest::Ingest::new(
             queue.clone(),
             metrics.clone(),
@@ -131,24 +140,13 @@ impl Instance {
             ingest_settings(config),
             names,
         ));
-        let limits = limits(config);
         let mut tracking_tls = None;
-        if let Some(tls) = &config.server.tls {
-            let (listener, address) = listen("the tracking API", tls.listen, "[server.tls] listen").await?;
-            let (certificate, key) = config::read_certificate(tls).map_err(StartError::Certificate)?;
-            let tls = http::Tls::new(&certificate, &key)?;
+        if let Some((listener, address, tls)) = encrypted {
             tracking_tls = Some(address);
-            listeners.push(tokio::spawn(http::serve(
-                listener,
-                handler.clone(),
-                limits,
-                Some(tls),
-                until(stopped.clone()),
-            )));
+            let stopped = until(stopped.clone());
+            listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), stopped)));
         }
-        listeners.push(tokio::spawn(http::serve(tracking.0, handler, limits, None, until(stopped.clone()))));
-        let admin_handler = Arc::new(admin_handler(config, admin_at, &queue, &metrics, stopped.clone()));
-        listeners.push(tokio::spawn(http::serve(admin.0, admin_handler, limits, None, until(stopped))));
+        listeners.push(tokio::spawn(http::serve(tracking, handler, limits, None, until(stopped))));
 
         Ok(Instance {
             tracking: tracking_at,
@@ -197,6 +195,13 @@ async fn listen(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+async fn listen_encrypted(tls: &config::Tls) -> Result<(TcpListener, SocketAddr, http::Tls), StartError> {
+    let (certificate, key) = config::read_certificate(tls).map_err(StartError::Certificate)?;
+    let encryption = http::Tls::new(&certificate, &key)?;
+    let (listener, address) = listen("the encrypted tracking API", tls.listen, "[server.tls] listen").await?;
+    Ok((listener, address, encryption))
 }
 
 fn open_queue(
@@ -248,39 +253,49 @@ fn stamp(config: &Config, queue: &dyn Queue<Arc<Event>>) -> Result<(), StartErro
     }
 }
 
-/// Starts a lane for each destination; says too whether any of them takes calls of every type.
+/// Starts a lane for each destination: those that are enabled have a spec.
 async fn start_lanes(
     config: &Config,
-    adapters: &AdapterSet,
+    specs: Vec<LaneSpec>,
     queue: &Arc<dyn Queue<Arc<Event>>>,
     clock: Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
-) -> Result<(Lanes, bool), StartError> {
-    let services = Services {
-        queue: queue.clone(),
-        clock,
-        observer: Arc::new(Counting(metrics.clone())),
-        random: fastrand::f64,
-    };
-    let lanes = Lanes::new(services);
-    let mut takes_every_call = false;
-    for destination in &config.destinations {
-        let name: Arc<str> = destination.name.as_str().into();
-        if !destination.enabled {
-            lanes.start_disabled(name, Instant::now()).await;
-            continue;
-        }
-        let spec = lane_spec(config, adapters, destination)?;
-        takes_every_call |= spec.every_call;
+) -> Lanes {
+    let observer = Arc::new(Counting(metrics.clone()));
+    let lanes = Lanes::new(Services { queue: queue.clone(), clock, observer, random: fastrand::f64 });
+    for disabled in config.destinations.iter().filter(|destination| !destination.enabled) {
+        lanes.start_disabled(disabled.name.as_str().into(), Instant::now()).await;
+    }
+    for spec in specs {
         lanes.start(spec, Instant::now()).await;
     }
-    Ok((lanes, takes_every_call))
+    lanes
+}
+
+/// What the lanes of the enabled destinations are made of.
+fn lane_specs(config: &Config, adapters: &AdapterSet) -> Result<Vec<LaneSpec>, StartError> {
+    // Two pools of connections, however many destinations: one that may call private addresses, one that may not.
+    let client = |allow_private_networks| {
+        HttpTransport::new(&transport::Options {
+            allow_private_networks,
+            sandbox: config.sandbox.clone(),
+            ..transport::Options::default()
+        })
+    };
+    let (careful, free) = (client(false)?, client(true)?);
+    let enabled = config.destinations.iter().filter(|destination| destination.enabled);
+    enabled
+        .map(|destination| {
+            let client = if destination.delivery.allow_private_networks { &free } else { &careful };
+            lane_spec(adapters, destination, client.clone())
+        })
+        .collect()
 }
 
 fn lane_spec(
-    config: &Config,
     adapters: &AdapterSet,
     destination: &config::Destination,
+    transport: HttpTransport,
 ) -> Result<LaneSpec, StartError> {
     let wrong = |problem: String| StartError::Destination { name: destination.name.clone(), problem };
     let adapter = adapters
@@ -290,11 +305,6 @@ fn lane_spec(
     let plan = adapters
         .bind(destination)
         .map_err(|problems| wrong(problems.first().map(ToString::to_string).unwrap_or_default()))?;
-    let transport = HttpTransport::new(&transport::Options {
-        allow_private_networks: destination.delivery.allow_private_networks,
-        sandbox: config.sandbox.clone(),
-        ..transport::Options::default()
-    })?;
     Ok(LaneSpec {
         name: destination.name.as_str().into(),
         destination: Arc::new(plan),

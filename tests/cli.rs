@@ -244,7 +244,7 @@ fn preview_writes_one_line_for_each_destination() {
     assert_eq!(lines.len(), 3, "{out}");
     assert_eq!(
         lines[0],
-        r#"{"destination":"first","adapter":"acme","outcome":"send","warnings":[],"requests":[{"method":"POST","url":"https://us.example.com/users","headers":{"Authorization":"***","Content-Type":"application/json"},"body":{"id":"u1","mail":"ada@example.com","big":12345678901234567890123}}]}"#
+        r#"{"destination":"first","adapter":"acme","outcome":"send","warnings":[],"requests":[{"method":"POST","url":"https://us.example.com/users","headers":{"Content-Type":"application/json","Authorization":"Bearer ***"},"body":{"id":"u1","mail":"ada@example.com","big":12345678901234567890123}}]}"#
     );
     let lines = lines_of_json(&out);
     for (line, reason) in [(1, "disabled: "), (2, "integrations: ")] {
@@ -282,6 +282,8 @@ fn preview_without_a_call_takes_the_specifications_example() {
     let line = &lines_of_json(&out)[0];
     assert_eq!((code, &line["outcome"]), (0, &"skip".into()));
     assert!(line["reason"].as_str().unwrap().starts_with("integrations: "), "{line}");
+    let (_, out, _) = parts(&folder.run(&["preview", "--to", "first"], VARIABLES));
+    assert!(out.ends_with("; give one of your own with --event FILE\n"), "{out}");
 }
 
 #[test]
@@ -325,10 +327,17 @@ fn cases_of_an_adapter_are_run_and_rewritten() {
     let (code, out, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
     assert_eq!(
         (code, out.as_str(), err.as_str()),
-        (0, "ok   one.json: a user with an address\n1 case, 0 failed\n", "")
+        (
+            0,
+            "ok   one.json: a user with an address\n1 case, 0 failed\n\
+             no case ends with: skip, rejected, retry; a complete adapter shows each\n",
+            ""
+        )
     );
     let case = folder.path("own/acme/cases/one.json");
     std::fs::write(&case, CASE.replace("\"mail\"", "\"email\"")).unwrap();
+    let (_, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert!(out.contains("\n--update writes what was seen"), "{out}");
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
     assert_eq!((code, &lines_of_json(&out)[0][0]["passed"]), (1, &false.into()));
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--update"], &[]));

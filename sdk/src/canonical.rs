@@ -3,11 +3,11 @@
 
 use crate::dates;
 use crate::event::{CallType, Date, Event, Field};
-use crate::json::{Json, push_text};
+use crate::json::{push_compact, push_text};
 use crate::reserved::{Group, Reserved};
 
-/// Members of a call that [`Event::write_canonical`] writes itself, or that never leave: the credential and what SDKs
-/// tell their own vendor.
+/// Members of a call that [`Event::write_canonical`] writes itself or leaves out: type and times stand
+/// in a manifest's own words beside the call; flags are for the router, the credential and `_metadata` for nobody else.
 const HANDLED: &[&str] = &[
     "type",
     "messageId",
@@ -23,25 +23,20 @@ const HANDLED: &[&str] = &[
     "sent_at",
     "receivedAt",
     "received_at",
-    "channel",
-    "version",
     "context",
-    "integrations",
     "traits",
+    "integrations",
     "writeKey",
     "write_key",
     "_metadata",
 ];
 
 impl Event {
-    /// Writes the whole call: the common fields under their camel-case names, times in UTC with milliseconds, and the
-    /// traits as [`Event::write_traits`] does. `originalTimestamp` is the client's own time as it was written. What
-    /// else the call holds follows untouched, such as a track call's `event` and `properties`.
+    /// Writes the call: its ids, the traits as [`Event::write_traits`] does, the context; what else the call holds follows
+    /// untouched, such as a track call's `event` and `properties`.
     pub fn write_canonical(&self, out: &mut String) {
         let root = self.raw();
-        let either = |camel, snake| given(root.get(camel)).or_else(|| given(root.get(snake)));
         let mut object = Object::open(out);
-        push_text(object.member("type"), self.call_type().name());
         if !self.message_id().is_empty() {
             push_text(object.member("messageId"), self.message_id());
         }
@@ -50,35 +45,17 @@ impl Event {
                 push_text(object.member(name), id);
             }
         }
-        push_date(object.member("timestamp"), Date::Moment(self.timestamp_ms()));
-        let original =
-            given(root.get("timestamp")).or_else(|| either("originalTimestamp", "original_timestamp"));
-        if let Some(original) = original {
-            object.member("originalTimestamp").push_str(original.raw());
-        }
-        if let Some(sent_at) = either("sentAt", "sent_at") {
-            let out = object.member("sentAt");
-            match sent_at.text().and_then(|text| dates::parse(&text)) {
-                Some(parsed) => push_date(out, Date::Moment(parsed.date.unix_ms())),
-                None => out.push_str(sent_at.raw()),
-            }
-        }
-        push_date(object.member("receivedAt"), Date::Moment(self.received_at_ms()));
-        for name in ["channel", "version"] {
-            if let Some(value) = root.get(name) {
-                object.member(name).push_str(value.raw());
-            }
-        }
-        object.member("context").push_str(self.context().map_or("{}", Json::raw));
-        object.member("integrations").push_str(self.integrations().map_or("{}", Json::raw));
         if self.call_type() == CallType::Identify {
             self.write_traits(object.member("traits"));
         } else if let Some(traits) = root.get("traits") {
-            object.member("traits").push_str(traits.raw());
+            push_compact(object.member("traits"), traits);
+        }
+        if let Some(context) = self.context() {
+            push_compact(object.member("context"), context);
         }
         for (key, value) in root.members() {
             if !HANDLED.contains(&&*key) {
-                object.member(&key).push_str(value.raw());
+                push_compact(object.member(&key), value);
             }
         }
         object.close();
@@ -110,7 +87,7 @@ impl Event {
         for (key, value) in self.customs() {
             let is_group = Group::ALL.iter().any(|group| group.name() == key && self.has_group(*group));
             if !is_group {
-                object.member(key).push_str(value.raw());
+                push_compact(object.member(key), value);
             }
         }
         object.close();
@@ -125,7 +102,7 @@ impl Event {
             }
         }
         for (key, value) in self.group_customs(group) {
-            object.member(key).push_str(value.raw());
+            push_compact(object.member(key), value);
         }
         object.close();
     }
@@ -144,13 +121,6 @@ fn members(group: Group) -> impl Iterator<Item = (Reserved, &'static str)> {
     Reserved::ALL.iter().filter_map(move |reserved| match reserved.place() {
         (Some(of), name) if of == group => Some((*reserved, name)),
         _ => None,
-    })
-}
-
-fn given(value: Option<Json<'_>>) -> Option<Json<'_>> {
-    value.filter(|value| match value.text() {
-        Some(text) => !text.trim().is_empty(),
-        None => !value.is_null(),
     })
 }
 
@@ -216,14 +186,15 @@ mod tests {
             "extra":[1, 2]}"#;
         assert_eq!(
             canonical(call),
-            r#"{"type":"identify","messageId":"m","userId":"7","anonymousId":"a","timestamp":"2024-05-02T10:15:30.000Z","originalTimestamp":"2024-05-02T12:15:30+02:00","sentAt":"2024-05-02T10:15:31.000Z","receivedAt":"2024-05-02T10:15:31.000Z","version":"1.2","context":{},"integrations":{},"traits":{"address":{"city":"London","postal_code":"94103","planet":"Earth"},"birthday":"1988-12-10","company":{"id":9,"name":"E"},"created_at":"2020-01-01T00:00:00.000Z","first_name":"Ada","phone":null,"old":null,"n":1.50,"x y":"\u00e9"},"extra":[1, 2]}"#
+            r#"{"messageId":"m","userId":"7","anonymousId":"a","traits":{"address":{"city":"London","postal_code":"94103","planet":"Earth"},"birthday":"1988-12-10","company":{"id":9,"name":"E"},"created_at":"2020-01-01T00:00:00.000Z","first_name":"Ada","phone":null,"old":null,"n":1.50,"x y":"\u00e9"},"version":"1.2","extra":[1,2]}"#
         );
     }
 
     #[test]
     fn other_types_keep_their_own_fields() {
         let call = r#"{"type":"group","userId":"u","messageId":"m","groupId":"g","traits":{"firstName":"x"},"context":{"ip":""},"integrations":{"All":true}}"#;
-        let expected = r#"{"type":"group","messageId":"m","userId":"u","timestamp":"2024-05-02T10:15:31.000Z","receivedAt":"2024-05-02T10:15:31.000Z","context":{"ip":""},"integrations":{"All":true},"traits":{"firstName":"x"},"groupId":"g"}"#;
+        let expected =
+            r#"{"messageId":"m","userId":"u","traits":{"firstName":"x"},"context":{"ip":""},"groupId":"g"}"#;
         assert_eq!(canonical(call), expected);
     }
 

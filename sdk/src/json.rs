@@ -297,6 +297,30 @@ pub fn push_escaped(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
+/// Writes a value without white space between its parts; texts and numbers as they were received.
+pub fn push_compact(out: &mut String, json: Json<'_>) {
+    let raw = json.raw();
+    if !raw.bytes().any(|byte| byte <= b' ') {
+        out.push_str(raw);
+        return;
+    }
+    let children = match json.kind() {
+        Kind::List | Kind::Object => json.children(json.kind()),
+        _ => return out.push_str(raw),
+    };
+    let is_object = json.kind() == Kind::Object;
+    out.push(if is_object { '{' } else { '[' });
+    for (position, child) in children.enumerate() {
+        match position {
+            0 => {}
+            odd if is_object && odd % 2 == 1 => out.push(':'),
+            _ => out.push(','),
+        }
+        push_compact(out, child);
+    }
+    out.push(if is_object { '}' } else { ']' });
+}
+
 fn unescape(inner: &str) -> String {
     let mut out = String::with_capacity(inner.len());
     let mut rest = inner;
@@ -701,6 +725,14 @@ mod tests {
             assert_eq!(doc.root().raw(), expected);
             serde_json::from_str::<serde_json::Value>(doc.root().raw()).unwrap();
         }
+    }
+
+    #[test]
+    fn compact_is_the_same_value_without_white_space() {
+        let doc = parse("{ \"a b\" : [ 1 , { \"c\" : \"d e\" } ] , \"f\" : { } }").unwrap();
+        let mut out = String::new();
+        push_compact(&mut out, doc.root());
+        assert_eq!(out, r#"{"a b":[1,{"c":"d e"}],"f":{}}"#);
     }
 
     #[test]

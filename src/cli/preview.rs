@@ -59,6 +59,12 @@ pub fn run(common: &Common, arguments: &PreviewArguments, out: &mut dyn Write) -
             write_text(out, &preview)?;
         }
     }
+    if arguments.event.is_none() && !common.json {
+        writeln!(
+            out,
+            "this was the specification's own example call; give one of your own with --event FILE"
+        )?;
+    }
     Ok(Ending::Done)
 }
 

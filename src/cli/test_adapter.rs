@@ -10,6 +10,9 @@ use super::args::Common;
 use super::{Ending, output};
 use crate::config;
 
+/// What a complete adapter shows; the built-in ones are held to it.
+const ENDINGS: &[&str] = &["delivered", "skip", "rejected", "retry"];
+
 /// Runs the cases; with `update`, writes them as they were seen.
 pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) -> io::Result<Ending> {
     let manifest = folder.join("manifest.toml");
@@ -43,6 +46,16 @@ pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) ->
         write!(out, "{report}")?;
         let failed = report.cases.iter().filter(|(_, case)| !case.problems.is_empty()).count();
         writeln!(out, "{}, {failed} failed", output::count(report.cases.len(), "case"))?;
+        if failed > 0 {
+            writeln!(
+                out,
+                "--update writes what was seen into the cases; read the difference before you keep it"
+            )?;
+        }
+        let unseen: Vec<&str> = ENDINGS.iter().copied().filter(|ending| !report.has_ending(ending)).collect();
+        if !unseen.is_empty() {
+            writeln!(out, "no case ends with: {}; a complete adapter shows each", unseen.join(", "))?;
+        }
     }
     Ok(if report.passed() { Ending::Done } else { Ending::Failed })
 }

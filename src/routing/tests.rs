@@ -1,3 +1,5 @@
+//! The truth table of the `integrations` flags, row by row, and how destinations and adapters are named in them.
+
 use std::sync::Arc;
 
 use fanout_sdk::json::Doc;

@@ -6,7 +6,7 @@
 mod address;
 
 use std::error::Error as _;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use fanout_sdk::destination::{Answer, NoAnswer, Request, Transport};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
+use tokio::sync::OnceCell;
 
 use address::{PublicOnly, RefusedAddress};
 
@@ -25,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Whether it may connect to private, loopback and link-local addresses; default no.
     pub allow_private_networks: bool,
@@ -54,48 +55,39 @@ pub enum ClientError {
     Client(String),
 }
 
-/// An HTTP client with its own pool of connections; cheap to clone.
+/// An HTTP client with its own pool of connections; cheap to clone, and clones share the pool.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
-    client: reqwest::Client,
+    options: Options,
+    /// Made for the first request: reading the system's certificates takes longer than the whole start of the process.
+    client: Arc<OnceCell<reqwest::Client>>,
     sandbox: Option<Url>,
     allow_private_networks: bool,
 }
 
 impl HttpTransport {
-    /// A client; the pool is empty until the first request.
+    /// A client that has not connected to anything yet.
     pub fn new(options: &Options) -> Result<HttpTransport, ClientError> {
-        install_crypto();
+        // Made here only to find out what is wrong with the options.
+        drop(builder(options)?);
         let sandbox = options.sandbox.as_deref().map(sandbox_address).transpose()?;
-        // A proxy resolves the vendor's name itself: what is to be refused then is for the proxy to say.
-        let allow_private_networks =
-            options.allow_private_networks || sandbox.is_some() || options.proxy.is_some();
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .user_agent(concat!("fanout/", env!("CARGO_PKG_VERSION")));
-        if let Some(proxy) = &options.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| ClientError::Proxy)?);
-        }
-        if let Some(pem) = &options.extra_certificates {
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Certificates)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        if sandbox.is_some() {
-            // It is called without TLS, so it works, and starts at once, also where there are no certificates.
-            builder = builder.tls_certs_only([]);
-        }
-        if !allow_private_networks {
-            builder = builder.dns_resolver(PublicOnly);
-        }
-        let client = builder.build().map_err(|error| ClientError::Client(innermost(&error)))?;
-        Ok(HttpTransport { client, sandbox, allow_private_networks })
+        Ok(HttpTransport {
+            client: Arc::default(),
+            allow_private_networks: may_call_private(options),
+            options: options.clone(),
+            sandbox,
+        })
+    }
+
+    async fn client(&self) -> Result<&reqwest::Client, NoAnswer> {
+        let make = || async {
+            let options = self.options.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                builder(&options)?.build().map_err(|error| ClientError::Client(innermost(&error)))
+            });
+            made.await.unwrap_or_else(|error| Err(ClientError::Client(error.to_string())))
+        };
+        self.client.get_or_try_init(make).await.map_err(|error| NoAnswer::Connection(error.to_string()))
     }
 
     fn target(&self, address: &str) -> Result<Url, NoAnswer> {
@@ -119,7 +111,8 @@ impl HttpTransport {
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| NoAnswer::Refused("not a valid method".to_owned()))?;
         let mut response = self
-            .client
+            .client()
+            .await?
             .request(method, url)
             .timeout(request.timeout)
             .headers(headers(request)?)
@@ -145,6 +138,40 @@ impl Transport for HttpTransport {
     async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
         self.exchange(request).await
     }
+}
+
+fn builder(options: &Options) -> Result<reqwest::ClientBuilder, ClientError> {
+    install_crypto();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .user_agent(concat!("fanout/", env!("CARGO_PKG_VERSION")));
+    if let Some(proxy) = &options.proxy {
+        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| ClientError::Proxy)?);
+    }
+    if let Some(pem) = &options.extra_certificates {
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Certificates)?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if options.sandbox.is_some() {
+        // It is called without TLS, so it works also where there are no certificates.
+        builder = builder.tls_certs_only([]);
+    }
+    if !may_call_private(options) {
+        builder = builder.dns_resolver(PublicOnly);
+    }
+    Ok(builder)
+}
+
+/// A proxy resolves the vendor's name itself: what is to be refused then is for the proxy to say.
+fn may_call_private(options: &Options) -> bool {
+    options.allow_private_networks || options.sandbox.is_some() || options.proxy.is_some()
 }
 
 /// TLS by `ring`, chosen once for the whole process.

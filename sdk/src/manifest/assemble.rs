@@ -150,7 +150,7 @@ fn request_plan(
         Some("form") => Encoding::Form,
         Some("lines") => Encoding::Lines,
         Some(other) => {
-            wrong = Some(format!("encoding {other} is not available; choose json or form"));
+            wrong = Some(format!("encoding {other} is not available; choose json, form or lines"));
             Encoding::Json
         }
     };
@@ -316,6 +316,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     let null = null_policy(binder, &base.policies.null).unwrap_or_default();
     binder.drops_nulls = null == Null::Drop;
     let (mut taken, customs) = placed(schema);
+    let mut dropped = Vec::new();
     let is_in = |list: &[String], name: &str| list.iter().any(|one| one == name);
     for reserved in Reserved::ALL {
         let group = reserved.place().0.map(Group::name);
@@ -324,6 +325,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         }
         if is_in(&base.drop, reserved.name()) || group.is_some_and(|group| is_in(&base.drop, group)) {
             taken.insert(*reserved);
+            dropped.push(*reserved);
         }
     }
     let left = |group: Option<Group>| {
@@ -336,7 +338,9 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         _ => false,
     };
     let placed = customs.iter().filter(|path| is_placed(path));
+    let nulls = Reserved::ALL.iter().filter(|one| taken.contains(one) && !dropped.contains(one));
     let mut rest = Rest {
+        nulls: if null == Null::Drop { nulls.copied().collect() } else { Vec::new() },
         null,
         dates: binder.optional(&base.policies.dates, Place::Plain),
         fields: binder.fields.len(),
@@ -344,7 +348,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))
-            .map(|group| (*group, left(Some(*group))))
+            .map(|group| (*group, left(Some(*group)).into_iter().map(|one| (one, one.place().1)).collect()))
             .collect(),
         placed: placed.filter_map(|path| names.get(&(Root::Custom, path.clone())).copied()).collect(),
         drop: base.drop.iter().cloned().collect(),
@@ -443,6 +447,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             .map(|value| words(&value))
             .unwrap_or_default(),
         kinds: Kinds::named(&field.kinds),
+        key_is_pure: field.key.as_ref().is_none_or(reads_key_alone),
         key: binder.optional(&field.key, Place::Plain),
         value: binder.optional(&field.value, Place::Plain),
         max: field.max.unwrap_or(usize::MAX),
@@ -451,6 +456,17 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
         arrays,
         dates,
         guess_dates,
+    })
+}
+
+/// Whether a text reads nothing but `key` and constants.
+fn reads_key_alone(data: &Data) -> bool {
+    templates_of([data]).into_iter().flat_map(Template::pipes).all(|pipe| {
+        let args = pipe.steps.iter().flat_map(|step| &step.args);
+        std::iter::once(&pipe.source).chain(args).all(|source| match source {
+            Written::Path(path) => matches!(path.root.as_str(), "key" | "settings" | "tables"),
+            _ => true,
+        })
     })
 }
 

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::expression::{Member, Part, Path, Pipe, Source as Written, Step, Template};
+use super::fold::{constant_of, constant_table, into_owned, merged};
 use super::functions::{self, Table};
 use super::plan::Program;
 use super::render::{Gone, Notes, Scope};
 use super::schema::{Kind, Schema};
 use super::settings::as_table;
-use super::source::{Data, Entry, Node as Toml, Raw};
+use super::source::{Data, Entry};
 use super::tree::{Argument, Call, Choice, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::Value;
 use crate::names::{NameId, Root};
@@ -530,27 +531,6 @@ pub(crate) fn first(nodes: Vec<Node>) -> Node {
     }
 }
 
-/// Neighbouring constants as one, but for secret ones, which are masked by themselves.
-fn merged(parts: Vec<Node>) -> Vec<Node> {
-    let mut left: Vec<Node> = Vec::new();
-    for part in parts {
-        let joined = match (left.last().and_then(Node::as_constant), part.as_constant()) {
-            (Some(before), Some(constant)) if !before.secret && !constant.secret => {
-                before.value.as_text().zip(constant.value.as_text()).map(|(a, b)| format!("{a}{b}"))
-            }
-            _ => None,
-        };
-        match joined {
-            Some(text) => {
-                left.pop();
-                left.push(Node::text(text));
-            }
-            None => left.push(part),
-        }
-    }
-    left
-}
-
 fn is_secret(node: &Node) -> bool {
     let mut secret = match node {
         Node::Constant(constant) => constant.secret,
@@ -601,37 +581,4 @@ pub(crate) fn reserved(path: &Path) -> Option<Source> {
     let name = path.names()?.join(".");
     let group = Group::ALL.iter().find(|group| group.name() == name);
     Reserved::named(&name).map(Source::Reserved).or_else(|| group.map(|group| Source::Group(*group)))
-}
-
-fn constant_of(node: &Toml) -> Value<'static> {
-    match &node.value {
-        Raw::Text(text) => Value::text(text.replace("{{", "{").replace("}}", "}")),
-        Raw::Number(number) => Value::Number(number.clone().into()),
-        Raw::Bool(yes) => Value::Bool(*yes),
-        Raw::List(items) => Value::List(items.iter().map(constant_of).collect()),
-        Raw::Table(table) => Value::Object(
-            table.iter().map(|(key, node)| (key.text.clone().into(), constant_of(node))).collect(),
-        ),
-    }
-}
-
-fn constant_table(node: &Toml) -> Table {
-    as_table(&constant_of(node)).unwrap_or_default()
-}
-
-/// A value that borrows from nothing.
-fn into_owned(value: Value<'_>) -> Value<'static> {
-    match value {
-        Value::Text(text) => Value::Text(text.into_owned().into()),
-        Value::Number(number) => Value::Number(number.into_owned().into()),
-        Value::Bool(yes) => Value::Bool(yes),
-        Value::Date(date) => Value::Date(date),
-        Value::Json(json) => super::render::owned(json),
-        Value::List(items) => Value::List(items.into_iter().map(into_owned).collect()),
-        Value::Object(members) => Value::Object(
-            members.into_iter().map(|(key, value)| (key.into_owned().into(), into_owned(value))).collect(),
-        ),
-        Value::Bytes(bytes) => Value::Bytes(bytes),
-        Value::Null => Value::Null,
-    }
 }

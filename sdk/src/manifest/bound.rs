@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Manifest;
+use super::field::Buffers;
 use super::hash::hash;
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
-use super::rest::FieldBuffer;
 use super::run::Run;
 use super::tree::Node;
 use crate::destination::{Clock, Context, Destination, Item, Limits, Part, Request, Skip, Verdict};
@@ -36,7 +36,7 @@ pub struct Plan {
 /// Buffers that one event's rendering needs, reused.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    pub fields: Vec<FieldBuffer>,
+    buffers: Buffers,
     out: String,
 }
 
@@ -67,8 +67,7 @@ impl Plan {
     fn take_scratch(&self) -> Scratch {
         let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = kept.unwrap_or_default();
-        scratch.fields.resize_with(self.program.rest.fields, FieldBuffer::default);
-        scratch.fields.iter_mut().for_each(FieldBuffer::clear);
+        scratch.buffers.reset(self.program.rest.fields, self.program.rest.entries.len());
         scratch
     }
 
@@ -123,8 +122,8 @@ impl Plan {
             });
         };
         let scope = Scope { identity: Some(&identity), ..scope };
-        self.program.rest.hand_out(&scope, event, &mut scratch.fields);
-        let scope = Scope { fields: &scratch.fields, ..scope };
+        self.program.rest.hand_out(&scope, event, &mut scratch.buffers);
+        let scope = Scope { fields: &scratch.buffers.fields, ..scope };
         scratch.out.clear();
         Ok(then(&scope, &mut scratch.out))
     }

@@ -6,120 +6,12 @@ use std::collections::HashSet;
 use super::bind;
 use super::expression::{Member, Path, Pipe, Source as Written, Step, Template};
 use super::functions::{FUNCTIONS, Parameter, Type, check_literal, function};
-use super::schema::{Fetch, Kind, Policies, Request, Rule, Schema, templates_of};
+use super::places::*;
+use super::schema::{Kind, Policies, Request, Schema, templates_of};
 use super::source::{Data, Reader};
-use crate::names::Root;
+use super::walk::{policies_of, request_parts, rule_parts};
 use crate::problem::Problem;
 use crate::reserved::{self, Group, Reserved};
-
-/// What may be read where; see the table of roots in the manifest's grammar.
-const CALL: &[&str] = &[
-    "user_id",
-    "anonymous_id",
-    "message_id",
-    "timestamp",
-    "received_at",
-    "traits",
-    "custom",
-    "context",
-    "options",
-];
-const REPLY: &[&str] = &["status", "headers", "body"];
-const ENTRY: &[&str] = &["key", "value"];
-const ALL: &[&str] = &[
-    "user_id",
-    "anonymous_id",
-    "message_id",
-    "timestamp",
-    "received_at",
-    "traits",
-    "custom",
-    "context",
-    "options",
-    "event",
-    "raw",
-    "settings",
-    "identity",
-    "values",
-    "fields",
-    "tables",
-    "fetch",
-    "items",
-    "key",
-    "value",
-    "status",
-    "headers",
-    "body",
-    "reply",
-    "attempt",
-    "rest",
-];
-
-/// The fields of `context` that the specifications name.
-const CONTEXT: &[&str] = &[
-    "active",
-    "app",
-    "campaign",
-    "channel",
-    "device",
-    "direct",
-    "groupId",
-    "ip",
-    "library",
-    "locale",
-    "location",
-    "network",
-    "os",
-    "page",
-    "referrer",
-    "screen",
-    "sessionId",
-    "timezone",
-    "userAgent",
-    "userAgentData",
-];
-const ATTEMPT: &[&str] = &["id", "time", "nonce", "body"];
-
-/// A place in which an expression stands: its name for people, and the roots that it may read.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    name: &'static str,
-    roots: &'static [&'static [&'static str]],
-    /// The request around it, whose earlier ones `reply` may name.
-    request: Option<usize>,
-}
-
-const fn place(name: &'static str, roots: &'static [&'static [&'static str]]) -> Place {
-    Place { name, roots, request: None }
-}
-
-const IN_DEFAULT: Place = place("a default", &[&["settings"]]);
-const IN_IDENTITY: Place = place("identity", &[CALL, &["settings", "values", "tables"]]);
-const IN_WHEN: Place = place("a condition", &[CALL, &["settings", "values", "tables", "identity", "fields"]]);
-const IN_URL: Place =
-    place("a url", &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply"]]);
-const IN_HEAD: Place = place(
-    "headers and query",
-    &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "attempt"]],
-);
-const IN_BODY: Place = place(
-    "a body",
-    &[
-        CALL,
-        &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "event", "raw", "items"],
-    ],
-);
-const IN_ITEM: Place = place(
-    "an item",
-    &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "event", "raw"]],
-);
-const IN_RULE: Place = place("an outcome rule", &[REPLY, ENTRY, &["settings", "values", "tables"]]);
-const IN_RULE_ITEM: Place = place("item of a rule", &[CALL, &["settings", "values", "tables", "identity"]]);
-const IN_FIELD: Place =
-    place("a field", &[CALL, ENTRY, &["settings", "values", "tables", "identity", "fetch", "rest"]]);
-const IN_POLICY: Place = place("a policy", &[&["value", "settings", "tables"]]);
-const IN_FETCH: Place = place("a fetch", &[&["settings", "tables"]]);
-const IN_KEEP: Place = place("what a fetch keeps", &[REPLY, ENTRY, &["settings", "tables"]]);
 
 /// Reports everything that is wrong.
 pub(crate) fn check(reader: &mut Reader<'_>, schema: &Schema) {
@@ -544,75 +436,6 @@ fn type_of(kind: Kind) -> Type {
         Kind::Map => Type::Object,
         _ => Type::Text,
     }
-}
-
-fn policies_of(policies: &Policies) -> impl Iterator<Item = &Data> {
-    let Policies { null, dates, guess_dates, nested, separator, arrays, joiner } = policies;
-    [null, dates, guess_dates, nested, separator, arrays, joiner].into_iter().flatten()
-}
-
-fn request_parts(request: &Request) -> Vec<&Data> {
-    let parts = [
-        &request.method,
-        &request.url,
-        &request.query,
-        &request.headers,
-        &request.encoding,
-        &request.body,
-        &request.item,
-    ];
-    let items = request.batch.iter().filter_map(|batch| batch.items.as_ref());
-    request.when.iter().chain(&request.unless).chain(parts.into_iter().flatten()).chain(items).collect()
-}
-
-/// Everything in a rule but `item`.
-fn rule_parts(rule: &Rule) -> impl Iterator<Item = &Data> {
-    let parts = [&rule.each, &rule.index, &rule.id, &rule.after, &rule.reason];
-    rule.when.iter().chain(&rule.unless).chain(parts.into_iter().flatten())
-}
-
-fn fetch_parts(fetch: &Fetch) -> impl Iterator<Item = &Data> {
-    let parts = [&fetch.keep, &fetch.each, &fetch.key, &fetch.lasts];
-    request_parts(&fetch.request).into_iter().chain(parts.into_iter().flatten())
-}
-
-/// Every piece of data of a manifest.
-fn all_data(schema: &Schema) -> Vec<&Data> {
-    let mut data: Vec<&Data> = schema.identity.iter().collect();
-    data.extend(schema.values.iter().map(|(_, data)| data));
-    data.extend(policies_of(&schema.rest.policies));
-    for field in &schema.rest.fields {
-        data.extend(
-            [&field.of, &field.only, &field.names, &field.drop, &field.key, &field.value]
-                .into_iter()
-                .flatten(),
-        );
-        data.extend(policies_of(&field.policies));
-    }
-    for request in schema.requests.iter().chain(&schema.deletes) {
-        data.extend(request_parts(request));
-        data.extend(request.outcomes.iter().flat_map(|rule| rule_parts(rule).chain(&rule.item)));
-    }
-    data.extend(schema.fetches.iter().flat_map(fetch_parts));
-    data
-}
-
-/// The custom and context paths that a manifest mentions.
-pub(crate) fn paths(schema: &Schema) -> Vec<(Root, Vec<String>)> {
-    let mut found = Vec::new();
-    for pipe in templates_of(all_data(schema)).into_iter().flat_map(Template::pipes) {
-        let args = pipe.steps.iter().flat_map(|step| &step.args);
-        for source in std::iter::once(&pipe.source).chain(args) {
-            let Written::Path(path) = source else { continue };
-            let root = match path.root.as_str() {
-                "custom" => Root::Custom,
-                "context" => Root::Context,
-                _ => continue,
-            };
-            found.extend(path.names().filter(|names| !names.is_empty()).map(|names| (root, names)));
-        }
-    }
-    found
 }
 
 /// A list of problems in the order of the file, none twice.

@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 
 use super::expression::{Member, Part, Path, Source as Written, Template};
-use super::schema::{Kind, Request, Rule, Schema, Then, templates_of};
+use super::schema::{Kind, Policies, Request, Rule, Schema, Then, templates_of};
 use super::source::{Data, Reader};
+
+const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE"];
+const ENCODINGS: &[&str] = &["json", "form", "lines"];
 
 pub(super) fn check(reader: &mut Reader<'_>, schema: &Schema) {
     for request in schema.requests.iter().chain(&schema.deletes) {
@@ -18,6 +21,49 @@ pub(super) fn check(reader: &mut Reader<'_>, schema: &Schema) {
     }
     sends(reader, schema);
     fields(reader, schema);
+    words(reader, schema);
+}
+
+/// Words that are literals: what settings decide is looked at when a destination is configured.
+fn words(reader: &mut Reader<'_>, schema: &Schema) {
+    let fetches = schema.fetches.iter().map(|fetch| &fetch.request);
+    for request in schema.requests.iter().chain(&schema.deletes).chain(fetches) {
+        word(reader, &request.method, "method", METHODS);
+        word(reader, &request.encoding, "encoding", ENCODINGS);
+    }
+    policies(reader, &schema.rest.policies);
+    schema.rest.fields.iter().for_each(|field| policies(reader, &field.policies));
+    for setting in schema.settings.iter().chain(&schema.options) {
+        if let Some(pattern) = &setting.pattern
+            && let Err(error) = regex_lite::Regex::new(pattern)
+        {
+            let message = format!("{}: pattern is no regular expression: {error}", setting.name);
+            reader.problem(setting.at, message, "");
+        }
+    }
+}
+
+fn policies(reader: &mut Reader<'_>, policies: &Policies) {
+    word(reader, &policies.nested, "policy nested:", &["keep", "drop", "json", "flatten"]);
+    word(reader, &policies.arrays, "policy arrays:", &["keep", "drop", "json", "join", "index"]);
+    match &policies.null {
+        Some(Data::Table(at, entries)) => {
+            let keys: Vec<_> = entries.iter().filter_map(|entry| entry.key.plain()).collect();
+            if keys != ["write"] {
+                reader.problem(*at, "policy null: a table has the key write alone", "{ write = \"\" }");
+            }
+        }
+        null => word(reader, null, "policy null:", &["drop", "keep"]),
+    }
+}
+
+fn word(reader: &mut Reader<'_>, data: &Option<Data>, what: &str, allowed: &[&str]) {
+    if let Some(Data::Text(template)) = data
+        && let Some(text) = template.plain()
+        && !allowed.contains(&text)
+    {
+        reader.unknown(template.at, what, text, allowed.iter().copied());
+    }
 }
 
 /// Scheme and host must be the operator's.

@@ -8,23 +8,30 @@
 mod assemble;
 mod bind;
 mod bound;
+mod call;
 mod check;
 mod check_sections;
 mod expression;
+mod field;
+mod fold;
 pub mod functions;
 mod hash;
 mod outcomes;
+mod places;
 mod plan;
 mod render;
 mod request;
 mod rest;
 mod run;
 mod schema;
+mod scope;
+mod sections;
 mod settings;
 mod source;
 mod tree;
 mod units;
 pub mod value;
+mod walk;
 
 use std::sync::Arc;
 
@@ -71,12 +78,12 @@ impl Manifest {
     /// Everything that is wrong with it, in the order of the file.
     pub fn load(file_name: &str, toml_text: &str, names: &mut Names) -> Result<Manifest, Vec<Problem>> {
         let mut reader = Reader::new(file_name, toml_text);
-        let schema = schema::read(&mut reader);
+        let schema = sections::read(&mut reader);
         let mut ids = bind::NameIds::new();
         if reader.problems.is_empty() || !schema.requests.is_empty() {
             check::check(&mut reader, &schema);
         }
-        for (root, path) in check::paths(&schema) {
+        for (root, path) in walk::paths(&schema) {
             match names.intern(root, &path) {
                 Some(id) => {
                     ids.insert((root, path), id);

@@ -2,108 +2,20 @@
 //! It does not know requests (`request`) nor how the rest is handed out (`rest`).
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
+use super::call::group_value;
 use super::expression::Member;
+use super::field::FieldBuffer;
 use super::functions::{self, Arg};
 use super::plan::Program;
-use super::rest::{FieldBuffer, Null};
+use super::rest::Null;
 use super::schema::Kind;
 use super::tree::{Argument, Call, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::{Dates, Value};
-use crate::event::{Date, Event, Field, Warning};
+use crate::event::{Date, Event, Field};
 use crate::json::{Doc, Json, push_text};
-use crate::reserved::{Group, Reserved};
 
-/// What stands where a secret would.
-pub(crate) const MASK: &str = "***";
-
-/// Why there is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gone {
-    Absent,
-    /// The nearest table around is absent too.
-    Required,
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrote {
-    /// Only what the manifest says; it makes no table present.
-    Constant,
-    Present,
-}
-
-/// A vendor's answer, read once.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    /// The body where it is JSON.
-    pub doc: Option<Doc>,
-    pub text: String,
-}
-
-/// What is known of the attempt when its bytes are ready.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    pub id: String,
-    pub time_ms: i64,
-    pub nonce: String,
-    pub body: String,
-}
-
-/// What was noticed on the way.
-#[derive(Debug, Default)]
-pub(crate) struct Notes {
-    /// Where the last `required` stands that found nothing.
-    pub required_at: Cell<Option<usize>>,
-    pub warnings: RefCell<Vec<Warning>>,
-    /// Ranges of the buffer that differ from call to call.
-    pub volatile: RefCell<Vec<(usize, usize)>>,
-}
-
-impl Notes {
-    pub fn warn(&self, kind: &'static str, about: &str) {
-        self.warnings.borrow_mut().push(Warning { kind, about: about.to_owned() });
-    }
-
-    /// Takes back what was written behind `mark`.
-    pub fn cut(&self, out: &mut String, mark: usize) {
-        out.truncate(mark);
-        let mut ranges = self.volatile.borrow_mut();
-        while ranges.last().is_some_and(|(_, end)| *end > mark) {
-            ranges.pop();
-        }
-    }
-}
-
-/// Everything an expression may read.
-#[derive(Clone, Copy)]
-pub(crate) struct Scope<'a> {
-    pub program: &'a Program,
-    pub notes: &'a Notes,
-    pub event: Option<&'a Event>,
-    pub options: Option<Json<'a>>,
-    pub identity: Option<&'a Value<'a>>,
-    pub fields: &'a [FieldBuffer],
-    /// What the fetches keep; shorter where it is not known, as in a preview.
-    pub fetched: &'a [Arc<Doc>],
-    pub replies: &'a [(usize, Arc<Reply>)],
-    pub reply: Option<&'a Reply>,
-    pub items: &'a str,
-    pub attempt: Option<&'a Attempt>,
-    pub key: Option<&'a Value<'a>>,
-    pub value: Option<&'a Value<'a>>,
-    /// How dates are written that name no format.
-    pub dates: Option<&'a Node>,
-    /// Whether texts that look like a moment count as dates.
-    pub guess_dates: bool,
-    pub now_ms: i64,
-    /// Whether secrets are written as `***`.
-    pub hide: bool,
-}
+pub(crate) use super::scope::{Attempt, Gone, MASK, Notes, Reply, Scope, Wrote};
 
 impl<'a> Scope<'a> {
     /// One in which only constants can be read.
@@ -211,14 +123,18 @@ impl<'a> Scope<'a> {
             return Ok(Value::text(self.items));
         }
         let input = self.eval(&call.input)?;
-        let mut args = Vec::with_capacity(call.args.len());
-        for argument in &call.args {
-            args.push(match argument {
-                Argument::Table(table) => Arg::Table(table),
-                Argument::Node(node) => Arg::Value(self.eval(node).ok()),
-            });
-        }
-        let value = functions::apply(call.function, input, &args, self.now_ms).ok_or(Gone::Absent)?;
+        let evaluated = |argument: &'a Argument| match argument {
+            Argument::Table(table) => Arg::Table(table),
+            Argument::Node(node) => Arg::Value(self.eval(node).ok()),
+        };
+        let apply = |args: &[Arg<'a>]| functions::apply(call.function, input, args, self.now_ms);
+        // Hardly a function has more than one argument; those need no list of their own.
+        let value = match &*call.args {
+            [] => apply(&[]),
+            [one] => apply(&[evaluated(one)]),
+            args => apply(&args.iter().map(evaluated).collect::<Vec<_>>()),
+        };
+        let value = value.ok_or(Gone::Absent)?;
         Ok(if self.hide && call.secret { Value::text(MASK) } else { value })
     }
 
@@ -232,7 +148,7 @@ impl<'a> Scope<'a> {
             Source::Reserved(reserved) => {
                 self.event.and_then(|event| Value::from_field(event.reserved(*reserved)))
             }
-            Source::Group(group) => self.event.and_then(|event| group_value(event, *group, Reserved::ALL)),
+            Source::Group(group) => self.event.and_then(|event| group_value(event, *group)),
             Source::Named(id) => self.event.and_then(|event| event.named(*id)).map(Value::from_json),
             Source::Option(spec) => self.option(spec),
             Source::Raw => self.event.map(|event| Value::from_json(event.raw())),
@@ -339,6 +255,24 @@ impl<'a> Scope<'a> {
                 Ok(if constant.counts { Wrote::Present } else { Wrote::Constant })
             }
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
+            // The most frequent case by far, without a value in between.
+            Node::Source(Source::Reserved(reserved)) => {
+                match self.event.map(|event| event.reserved(*reserved)) {
+                    Some(Field::Text(text)) if has_text(text) => {
+                        push_text(out, text);
+                        Ok(Wrote::Present)
+                    }
+                    Some(Field::Number(number)) => {
+                        out.push_str(number);
+                        Ok(Wrote::Present)
+                    }
+                    Some(Field::Date(date)) => {
+                        self.write_date(date, out);
+                        Ok(Wrote::Present)
+                    }
+                    _ => Err(Gone::Absent),
+                }
+            }
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
                 if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
@@ -402,7 +336,7 @@ impl<'a> Scope<'a> {
     fn write_source(&self, source: &Source, out: &mut String) -> Result<Wrote, Gone> {
         match (source, self.event) {
             (Source::Items, _) => out.push_str(self.items),
-            (_, Some(event)) => write_event(event, out),
+            (_, Some(event)) => event.write_canonical(out),
             (_, None) => return Err(Gone::Absent),
         }
         Ok(Wrote::Present)
@@ -613,60 +547,6 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
     }
 }
 
-/// The members of `address`, `company` or `subscription` that the call has: those of `reserved`, and the others.
-pub(crate) fn group_value<'a>(event: &'a Event, group: Group, reserved: &[Reserved]) -> Option<Value<'a>> {
-    let mut members = Vec::new();
-    for one in reserved {
-        if let (Some(of), member) = one.place()
-            && of == group
-            && let Some(value) = Value::from_field(event.reserved(*one))
-        {
-            members.push((Cow::Borrowed(member), value));
-        }
-    }
-    members
-        .extend(event.group_customs(group).map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
-    (!members.is_empty()).then_some(Value::Object(members))
-}
-
-/// The whole call in canonical names.
-fn write_event(event: &Event, out: &mut String) {
-    let member = |out: &mut String, name: &str, value: &Value<'_>| {
-        if !out.ends_with('{') {
-            out.push(',');
-        }
-        push_text(out, name);
-        out.push(':');
-        value.write_json(out, &Dates::ISO);
-    };
-    out.push('{');
-    member(out, "messageId", &Value::text(event.message_id()));
-    if let Some(user_id) = event.user_id() {
-        member(out, "userId", &Value::text(user_id));
-    }
-    if let Some(anonymous_id) = event.anonymous_id() {
-        member(out, "anonymousId", &Value::text(anonymous_id));
-    }
-    out.push_str(",\"traits\":{");
-    for reserved in Reserved::ALL {
-        let derived = *reserved == Reserved::Name && event.name_is_derived();
-        if let ((None, name), Some(value), false) =
-            (reserved.place(), Value::from_field(event.reserved(*reserved)), derived)
-        {
-            member(out, name, &value);
-        }
-    }
-    for group in Group::ALL {
-        if let Some(value) = group_value(event, *group, Reserved::ALL) {
-            member(out, group.name(), &value);
-        }
-    }
-    for (key, json) in event.customs() {
-        member(out, key, &Value::from_json(json));
-    }
-    out.push('}');
-    if let Some(context) = event.context() {
-        member(out, "context", &Value::from_json(context));
-    }
-    out.push('}');
+fn has_text(text: &str) -> bool {
+    text.chars().any(|c| !c.is_whitespace())
 }

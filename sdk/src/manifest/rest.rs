@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use super::field::{Buffers, bit_of};
 use super::functions::time;
-use super::render::{Scope, group_value};
+use super::render::Scope;
 use super::tree::Node;
 use super::value::{Value, ValueKind};
 use crate::event::{Event, Field};
-use crate::json::push_text;
 use crate::names::NameId;
 use crate::reserved::{Group, Reserved};
 
@@ -56,8 +56,10 @@ pub(crate) struct Rest {
     pub fields: usize,
     /// Reserved traits that no line names, but for members of groups.
     pub scalars: Vec<Reserved>,
+    /// Reserved traits that a line names whose explicit null no line writes; entries that ask for nulls get it.
+    pub nulls: Vec<Reserved>,
     /// Members of groups that no line names.
-    pub groups: Vec<(Group, Vec<Reserved>)>,
+    pub groups: Vec<(Group, Vec<(Reserved, &'static str)>)>,
     /// Custom traits that a line names.
     pub placed: Vec<NameId>,
     pub drop: HashSet<String>,
@@ -74,6 +76,8 @@ pub(crate) struct Entry {
     pub drop: HashSet<String>,
     pub kinds: Kinds,
     pub key: Option<Node>,
+    /// Whether what becomes of a name depends on the name alone.
+    pub key_is_pure: bool,
     pub value: Option<Node>,
     pub max: usize,
     pub null: Null,
@@ -127,119 +131,23 @@ impl Kinds {
     }
 }
 
-/// A field's members as JSON, one behind the other.
-#[derive(Debug, Default)]
-pub(crate) struct FieldBuffer {
-    text: String,
-    members: Vec<MemberSpan>,
-    /// The names, decoded, one behind the other.
-    names: String,
-    /// A bit for each name's hash, to see quickly that a name is new.
-    seen: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct MemberSpan {
-    name_start: u32,
-    start: u32,
-    value_start: u32,
-}
-
-impl FieldBuffer {
-    pub fn clear(&mut self) {
-        self.text.clear();
-        self.members.clear();
-        self.names.clear();
-        self.seen = 0;
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
-    /// The members with commas between them.
-    pub fn members(&self) -> &str {
-        &self.text
-    }
-
-    /// Each member's name, and the member as JSON.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.spans().map(|(name, start, _, end)| (name, self.text.get(start..end).unwrap_or_default()))
-    }
-
-    /// Name, start, start of the value, end.
-    fn spans(&self) -> impl Iterator<Item = (&str, usize, usize, usize)> {
-        self.members.iter().enumerate().map(|(at, span)| {
-            let next = self.members.get(at + 1);
-            let name_end = next.map_or(self.names.len(), |next| next.name_start as usize);
-            // A comma stands between two members.
-            let end = next.map_or(self.text.len(), |next| next.start as usize - 1);
-            let name = self.names.get(span.name_start as usize..name_end).unwrap_or_default();
-            (name, span.start as usize, span.value_start as usize, end)
-        })
-    }
-
-    /// Writes the names as JSON texts.
-    pub fn push_keys(&self, out: &mut String) {
-        for (at, (name, ..)) in self.spans().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            push_text(out, name);
-        }
-    }
-
-    /// Writes the values.
-    pub fn push_values(&self, out: &mut String) {
-        for (at, (_, _, value, end)) in self.spans().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            out.push_str(self.text.get(value..end).unwrap_or_default());
-        }
-    }
-
-    fn has(&self, name: &str, bit: u64) -> bool {
-        self.seen & bit != 0 && self.spans().any(|(taken, ..)| taken == name)
-    }
-
-    /// Adds a member whose value `write` writes, unless that says that there is none.
-    fn add(&mut self, name: &str, bit: u64, write: impl FnOnce(&mut String) -> bool) {
-        let mark = self.text.len();
-        if mark > 0 {
-            self.text.push(',');
-        }
-        let start = self.text.len() as u32;
-        push_text(&mut self.text, name);
-        self.text.push(':');
-        let value_start = self.text.len() as u32;
-        if !write(&mut self.text) {
-            self.text.truncate(mark);
-            return;
-        }
-        self.members.push(MemberSpan { name_start: self.names.len() as u32, start, value_start });
-        self.names.push_str(name);
-        self.seen |= bit;
-    }
-}
-
 impl Rest {
     /// Hands out an event's rest; the buffers are those of the fields, empty.
-    pub fn hand_out<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
+    pub fn hand_out<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut Buffers) {
         if self.entries.iter().any(|entry| entry.of.is_none()) {
             self.hand_out_traits(scope, event, buffers);
         }
-        for entry in &self.entries {
+        for (position, entry) in self.entries.iter().enumerate() {
             let Some(Ok(value)) = entry.of.as_ref().map(|of| scope.eval(of)) else { continue };
             for (key, value) in entries_of(value) {
                 if entry.kinds.has(value.kind()) {
-                    entry.write(scope, &key, &value, buffers);
+                    entry.write(scope, position, &key, &value, buffers);
                 }
             }
         }
     }
 
-    fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
+    fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut Buffers) {
         for reserved in &self.scalars {
             let field = event.reserved(*reserved);
             let derived = *reserved == Reserved::Name && event.name_is_derived();
@@ -249,6 +157,9 @@ impl Rest {
             if let Some(value) = Value::from_field(field) {
                 self.hand(scope, 0, reserved.name(), reserved.name(), value, buffers);
             }
+        }
+        for reserved in self.nulls.iter().filter(|reserved| event.reserved(**reserved) == Field::Null) {
+            self.hand_null(scope, *reserved, buffers);
         }
         let named = self.placed.iter().filter_map(|id| event.named(*id));
         let placed: Vec<u32> = named.map(|json| json.position()).collect();
@@ -265,22 +176,36 @@ impl Rest {
         }
     }
 
+    /// Gives the null of a trait that a line names to the first entry that asks for nulls; that of a group's member only
+    /// to one that has a name for it.
+    fn hand_null<'a>(&'a self, scope: &Scope<'a>, reserved: Reserved, buffers: &mut Buffers) {
+        let asks = |(_, entry): &(usize, &Entry)| {
+            let has_name = entry.names.as_ref().is_some_and(|names| names.contains_key(reserved.name()));
+            entry.of.is_none()
+                && entry.kinds != Kinds::ALL
+                && entry.kinds.has(ValueKind::Null)
+                && (has_name || reserved.place().0.is_none())
+                && entry.takes(scope, reserved.name())
+        };
+        if let Some((position, entry)) = self.entries.iter().enumerate().find(asks) {
+            let name = entry.names.as_ref().and_then(|names| names.get(reserved.name()));
+            let name = name.map_or(reserved.name(), |name| name);
+            entry.write(scope, position, name, &Value::Null, buffers);
+        }
+    }
+
     fn group<'a>(
         &self,
         event: &'a Event,
         group: Group,
-        members: &[Reserved],
+        members: &[(Reserved, &'static str)],
         placed: &[u32],
     ) -> Option<Value<'a>> {
-        let value = group_value(event, group, members)?;
-        let Value::Object(mut found) = value else { return None };
-        let mut customs = event.group_customs(group).map(|(_, json)| placed.contains(&json.position()));
-        let reserved = found.len() - event.group_customs(group).count();
-        let mut position = 0;
-        found.retain(|_| {
-            position += 1;
-            position <= reserved || !customs.next().unwrap_or(false)
-        });
+        let reserved = members.iter().map(|(one, name)| (*name, Value::from_field(event.reserved(*one))));
+        let customs = event.group_customs(group).filter(|(_, json)| !placed.contains(&json.position()));
+        let customs = customs.map(|(name, json)| (name, Some(Value::from_json(json))));
+        let present = |(name, value)| Some((Cow::Borrowed(name), value?));
+        let found: Vec<_> = reserved.chain(customs).filter_map(present).collect();
         (!found.is_empty()).then_some(Value::Object(found))
     }
 
@@ -292,7 +217,7 @@ impl Rest {
         of_trait: &str,
         key: &str,
         value: Value<'a>,
-        buffers: &mut [FieldBuffer],
+        buffers: &mut Buffers,
     ) {
         for (position, entry) in self.entries.iter().enumerate().skip(from) {
             if entry.of.is_some() || !entry.takes(scope, of_trait) {
@@ -321,18 +246,16 @@ impl Rest {
                 }
                 _ => {}
             }
-            let value = match &value {
+            let date = match &value {
                 Value::Text(text) if entry.guess_dates => time::moment(text).map(Value::Date),
                 _ => None,
-            }
-            .unwrap_or_else(|| value.clone());
-            if !entry.kinds.has(value.kind()) {
+            };
+            if !entry.kinds.has(date.as_ref().unwrap_or(&value).kind()) {
                 continue;
             }
             let key = entry.names.as_ref().and_then(|names| names.get(of_trait)).map_or(key, |name| name);
-            match entry.shaped(value) {
-                Some(value) => entry.write(scope, key, &value, buffers),
-                None => return,
+            if let Some(value) = entry.shaped(date.unwrap_or(value)) {
+                entry.write(scope, position, key, &value, buffers);
             }
             return;
         }
@@ -382,8 +305,19 @@ impl Entry {
     }
 
     /// Writes one member into the entry's field.
-    fn write<'a>(&'a self, scope: &Scope<'a>, key: &str, value: &Value<'a>, buffers: &mut [FieldBuffer]) {
-        let Some(buffer) = buffers.get_mut(self.field) else { return };
+    fn write<'a>(
+        &'a self,
+        scope: &Scope<'a>,
+        position: usize,
+        key: &str,
+        value: &Value<'a>,
+        buffers: &mut Buffers,
+    ) {
+        let (Some(buffer), Some(names)) =
+            (buffers.fields.get_mut(self.field), buffers.names.get_mut(position))
+        else {
+            return;
+        };
         let at_hand = Value::text(key);
         let scope = Scope {
             key: Some(&at_hand),
@@ -401,16 +335,20 @@ impl Entry {
         let scope = Scope { value: Some(value), ..scope };
         let name = match &self.key {
             None => Cow::Borrowed(key),
+            Some(node) if self.key_is_pure && !scope.hide => match names.name(&scope, node, key) {
+                Some(name) => Cow::Borrowed(name),
+                None => return,
+            },
             Some(node) => match scope.text(node) {
                 Ok(name) => name,
                 Err(_) => return,
             },
         };
-        if buffer.members.len() >= self.max {
+        if buffer.len() >= self.max {
             scope.notes.warn("field_full", key);
             return;
         }
-        let bit = 1 << (super::hash::hash(0, name.as_bytes()) & 63);
+        let bit = bit_of(&name);
         if buffer.has(&name, bit) {
             scope.notes.warn("key_taken", &name);
             return;

@@ -1,6 +1,8 @@
 //! One `send`, as a machine without I/O: which request comes next, and what its answer means for each item. Requests
 //! go in the manifest's order; refused batches are split, fetches made and renewed, `send:` rules followed.
 
+mod fetch;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,12 +11,10 @@ use bytes::Bytes;
 
 use super::bound::{Known, Plan, write_part};
 use super::outcomes::{self, Decision, Items, What};
-use super::plan::{FetchPlan, RequestPlan};
+use super::plan::RequestPlan;
 use super::render::{Attempt, Gone, Notes, Reply, Scope};
 use super::request::{self, Head};
-use super::rest::entries_of;
 use super::tree::{Node, Source};
-use super::value::{Dates, Value};
 use crate::destination::{Answer, Clock, Item, NoAnswer, Outcome, Request, Verdict};
 use crate::json::Doc;
 use crate::memory::Memory;
@@ -23,9 +23,6 @@ const MAX_REASON_CHARS: usize = 300;
 const MAX_ANSWER_BYTES: usize = 512;
 /// How long it is remembered that a rule with `times` was used for an event.
 const TIMES_MS: i64 = 3_600_000;
-/// Where a fetch does not say how long its answer holds.
-const DEFAULT_FETCH_MS: i64 = 3_600_000;
-
 /// The state of one `send`.
 pub(crate) struct Run<'p> {
     plan: &'p Plan,
@@ -339,7 +336,7 @@ impl<'p> Run<'p> {
         if !again.is_empty() {
             self.renewed = true;
             self.fetched.clear();
-            self.plan.program.fetches.iter().for_each(|fetch| memory.forget(&memory_key(fetch)));
+            self.plan.program.fetches.iter().for_each(|fetch| memory.forget(&fetch::memory_key(fetch)));
             let items = again.iter().filter_map(|position| chunk.items.get(*position).copied()).collect();
             self.agenda.push_front(Chunk { request: chunk.request, items, parts: Vec::new() });
         }
@@ -455,132 +452,10 @@ impl<'p> Run<'p> {
         let items = Items { count: chunk.items.len(), of_record: &of_record, id: &id, times: &times };
         outcomes::classify(&scope, plan, reply, &items)
     }
-
-    /// Loads what the fetches keep; the request for the first one that is not remembered.
-    fn missing_fetch(&mut self, memory: &Memory, clock: &dyn Clock) -> Result<Option<Request>, String> {
-        while let Some(fetch) = self.plan.program.fetches.get(self.fetched.len()) {
-            let kept = memory.get(&memory_key(fetch), clock.now_ms()).and_then(|kept| Doc::parse(kept).ok());
-            match kept {
-                Some(doc) => self.fetched.push(Arc::new(doc)),
-                None => {
-                    let request = self
-                        .fetch_request(fetch)
-                        .map_err(|_| format!("fetch {} cannot be made", fetch.name))?;
-                    self.waiting = Some(Waiting::Fetch(self.fetched.len()));
-                    return Ok(Some(request));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn fetch_request(&self, fetch: &FetchPlan) -> Result<Request, Gone> {
-        let notes = Notes::default();
-        let scope = Scope::of_constants(&self.plan.program, &notes);
-        let body = request::body(&scope, fetch.body.as_ref(), fetch.encoding)?;
-        let head = request::head(&scope, &fetch.url, fetch.query.as_ref(), fetch.headers.as_ref())?;
-        let name = format!("fetch.{}", fetch.name);
-        Ok(finished(
-            name.into(),
-            fetch.method,
-            head,
-            body,
-            fetch.body.is_some(),
-            fetch.encoding,
-            fetch.timeout,
-        ))
-    }
-
-    fn fetch_answered(
-        &mut self,
-        slot: usize,
-        answer: Result<Answer, NoAnswer>,
-        memory: &Memory,
-        clock: &dyn Clock,
-    ) {
-        let Some(fetch) = self.plan.program.fetches.get(slot) else { return };
-        let (outcome, reason, shown) = match answer {
-            Ok(answer) => {
-                let reply = outcomes::reply(answer);
-                let reason = format!("fetch {}: the vendor answered {}", fetch.name, reply.status);
-                let shown = format!("{} {}", reply.status, reply.text);
-                match reply.status {
-                    200..=299 if self.keep(fetch, &reply, memory, clock) => return,
-                    401 | 403 => (Outcome::Unauthorised, reason, shown),
-                    429 => (Outcome::Throttled { after: None, user_only: false }, reason, shown),
-                    // A token may stand in what did answer, so nothing of it is shown.
-                    200..=299 => (
-                        Outcome::Retry { after: None },
-                        format!("fetch {}: the answer holds nothing to keep", fetch.name),
-                        String::new(),
-                    ),
-                    _ => (Outcome::Retry { after: None }, reason, shown),
-                }
-            }
-            Err(error) => {
-                (Outcome::Retry { after: None }, format!("fetch {}: {error}", fetch.name), String::new())
-            }
-        };
-        let verdict = self.verdict(outcome, &reason, &shown);
-        let open: Vec<usize> = (0..self.items.len()).collect();
-        self.decide_all(&open, verdict);
-    }
-
-    /// Remembers what a fetch keeps of its answer, a little shorter than the vendor allows.
-    fn keep(&self, fetch: &FetchPlan, reply: &Reply, memory: &Memory, clock: &dyn Clock) -> bool {
-        let notes = Notes::default();
-        let now_ms = clock.now_ms();
-        let scope = Scope { reply: Some(reply), now_ms, ..Scope::of_constants(&self.plan.program, &notes) };
-        let Some(kept) = kept(&scope, fetch) else { return false };
-        let lasts = fetch.lasts.as_ref().and_then(|lasts| outcomes::wait(&scope, lasts));
-        let lasts_ms = lasts
-            .map_or(DEFAULT_FETCH_MS, |lasts| i64::try_from(lasts.as_millis()).unwrap_or(DEFAULT_FETCH_MS));
-        memory.put(&memory_key(fetch), &kept, now_ms + lasts_ms - lasts_ms / 10, now_ms);
-        true
-    }
 }
 
 fn needs_fetch(plan: &RequestPlan) -> bool {
     plan.outside.fetch || plan.inside_fetch
-}
-
-/// What a fetch keeps, as JSON.
-fn kept(scope: &Scope<'_>, fetch: &FetchPlan) -> Option<String> {
-    let mut out = String::new();
-    let Some(each) = &fetch.each else {
-        scope.eval(&fetch.keep).ok()?.write_json(&mut out, &Dates::ISO);
-        return Some(out);
-    };
-    let (mut list, mut map) = (Vec::new(), Vec::new());
-    for (key, value) in entries_of(scope.eval(each).ok()?) {
-        let key = Value::Text(key);
-        let scope = Scope { key: Some(&key), value: Some(&value), ..*scope };
-        let mut json = String::new();
-        let Ok(kept) = scope.eval(&fetch.keep) else { continue };
-        kept.write_json(&mut json, &Dates::ISO);
-        match &fetch.key {
-            Some(key) => map.extend(scope.text(key).ok().map(|key| (key.into_owned(), json))),
-            None => list.push(json),
-        }
-    }
-    if fetch.key.is_none() {
-        return Some(format!("[{}]", list.join(",")));
-    }
-    out.push('{');
-    for (key, json) in map {
-        if out.len() > 1 {
-            out.push(',');
-        }
-        crate::json::push_text(&mut out, &key);
-        out.push(':');
-        out.push_str(&json);
-    }
-    out.push('}');
-    Some(out)
-}
-
-fn memory_key(fetch: &FetchPlan) -> String {
-    format!("fetch/{}", fetch.name)
 }
 
 /// For each record of a chunk, the position of the item it belongs to.

@@ -1,3 +1,6 @@
+//! Manifests from their text to requests: mistakes and where they are reported, absence, the rest, skips, masking.
+//! The order of requests and what answers mean is tested in `run/tests.rs`.
+
 use std::sync::Arc;
 
 use super::*;
@@ -231,6 +234,27 @@ fn mistakes_are_reported_with_their_place_and_remedy() {
             &["27:24: no status; write a number such as 404, a list of them, or \"4xx\""],
         ),
         ("[identity]\nkey = [\"{user_id}\"]", "[identity]", &["10:1: identity.key is missing"]),
+        (
+            "[rest]",
+            "[rest]\nnested = \"flaten\"\narrays = \"drop\"\nnull = { wite = 1 }",
+            &[
+                "17:11: unknown policy nested: flaten; did you mean flatten?",
+                "19:8: policy null: a table has the key write alone; { write = \"\" }",
+            ],
+        ),
+        (
+            "batch =",
+            "method = \"put\"\nencoding = \"xml\"\nbatch =",
+            &[
+                "25:11: unknown method put; did you mean PUT?",
+                "26:13: unknown encoding xml; allowed: form, json, lines",
+            ],
+        ),
+        (
+            "type = \"secret\", doc",
+            "type = \"secret\", pattern = \"(\", doc",
+            &["4:1: key: pattern is no regular expression: found open group without closing ')'"],
+        ),
     ];
     for (old, new, expected) in rows {
         assert!(BASE.contains(old), "{old}");

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::dates;
 use crate::event::{Date, Field};
-use crate::json::{Json, Kind, push_text};
+use crate::json::{Json, Kind, push_compact, push_text};
 use crate::manifest::functions::time;
 
 /// A value. *Absent* is `None` around it.
@@ -173,7 +173,7 @@ impl<'a> Value<'a> {
 
     /// A text without anything but white space.
     pub fn is_blank(&self) -> bool {
-        matches!(self, Value::Text(text) if text.trim().is_empty())
+        matches!(self, Value::Text(text) if text.chars().all(char::is_whitespace))
     }
 
     /// Whether both are the same scalar: compared as texts, numbers by their value (`1` and `1.0` are the same). Lists,
@@ -254,16 +254,14 @@ impl<'a> Value<'a> {
 /// Writes what a call or a reply holds, without white space between values: it counts against vendors' limits, line
 /// breaks part records in some bodies, and the same value must always give the same text.
 fn write_received(out: &mut String, json: Json<'_>, dates: &Dates<'_>) {
-    let raw = json.raw();
-    if !dates.guess && !raw.bytes().any(|byte| byte <= b' ') {
-        out.push_str(raw);
-        return;
+    if !dates.guess {
+        return push_compact(out, json);
     }
     match json.kind() {
         Kind::Text => write_text(out, &json.text().unwrap_or_default(), dates),
         Kind::List => write_list(out, json.elements(), |out, value| write_received(out, value, dates)),
         Kind::Object => write_object(out, json.members(), |out, value| write_received(out, value, dates)),
-        _ => out.push_str(raw),
+        _ => out.push_str(json.raw()),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Calls as SDKs send them, and as nobody should: what becomes of each, and properties that hold for all.
+
 use proptest::prelude::*;
 
 use super::*;

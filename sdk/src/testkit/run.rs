@@ -142,12 +142,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
 fn compare_exchanges(exchanges: &[Exchange<'_>], requests: &[Request], problems: &mut Vec<String>) {
     for (position, exchange) in exchanges.iter().enumerate() {
         let path = format!("exchanges[{position}].request");
-        let (Some(expected), Some(request)) = (exchange.request, requests.get(position)) else {
-            let what = if exchange.request.is_none() { "not listed in the case" } else { "never sent" };
-            problems.push(format!("{path}: {what}"));
-            continue;
-        };
-        compare_request(&path, expected, request, problems);
+        match (exchange.request, requests.get(position)) {
+            (Some(expected), Some(request)) => compare_request(&path, expected, request, problems),
+            (None, Some(request)) => differ(&path, "(nothing is listed)", &request_json(request), problems),
+            (_, None) => problems.push(format!("{path}: never sent")),
+        }
     }
     for request in requests.iter().skip(exchanges.len()) {
         problems.push(format!("a request that no exchange lists: {}", request_json(request)));

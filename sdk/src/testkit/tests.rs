@@ -1,3 +1,5 @@
+//! The golden-case runner against an adapter written in Rust: right cases pass, and every difference fails.
+
 use std::sync::Arc;
 use std::time::Duration;
 

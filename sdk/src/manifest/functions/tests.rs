@@ -1,3 +1,5 @@
+//! What every function gives and refuses, in tables; published vectors for signatures; any input for panics.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One `send` against scripted answers: the standard table, splitting, rules, fetches and the order of requests.
+
 use std::time::Duration;
 
 use super::*;
