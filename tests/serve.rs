@@ -582,6 +582,37 @@ fn listeners_believe_the_proxies_and_names_that_the_configuration_lists() {
     assert!(fanout.terminate());
 }
 
+/// Rows 23 to 26 of the tricky inputs.
+#[test]
+fn times_of_calls_reach_the_vendor_corrected() {
+    let rig = Rig::new();
+    let fanout = rig.serve(WEBHOOK);
+    let now = jiff::Timestamp::now().as_second();
+    let at = |seconds: i64| jiff::Timestamp::from_second(seconds).unwrap().to_string();
+    let calls = [
+        ("skewed", json!({"timestamp": at(now - 5_000), "sentAt": at(now - 4_990)}), now - 10),
+        ("historical", json!({"timestamp": "2012-01-01T00:00:00Z", "sentAt": at(now)}), 1_325_376_000),
+        ("future", json!({"timestamp": at(now + 3_600), "sentAt": at(now)}), now + 3_600),
+        ("received", json!({"receivedAt": "1999-01-01T00:00:00Z"}), now),
+    ];
+    for (user, call, _) in &calls {
+        let mut call = call.clone();
+        call["userId"] = json!(user);
+        rig.accept("/v1/identify", &call);
+    }
+    rig.wait_taken(TO_WEBHOOK, calls.len());
+    for request in rig.requests(TO_WEBHOOK) {
+        let body = &request["body"];
+        let (user, _, expected) = calls.iter().find(|(user, ..)| body["data"]["userId"] == *user).unwrap();
+        let got: jiff::Timestamp = body["timestamp"].as_str().unwrap().parse().unwrap();
+        // The rest is the way from here to the server, and the second that was cut off.
+        let late = got.as_millisecond() - expected * 1000;
+        assert!((0..60_000).contains(&late), "{user}: {got} is {late} ms after what was expected");
+    }
+    assert!(rig.metric(r#"fanout_warnings_total{kind="clock_skew"}"#).unwrap() >= 1.0);
+    assert!(fanout.terminate());
+}
+
 // ---- refusing to start
 
 #[test]
