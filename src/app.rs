@@ -38,8 +38,8 @@ pub enum StartError {
     Queue(#[from] local::OpenError),
     /// The data directory belongs to another kind of run.
     #[error(
-        "the data directory {path} was used {was}, and this configuration would use it {now}; calls would reach the wrong \
-         place: give [queue] another path"
+        "the data directory {path} was used {was}, and this configuration would use it {now}: calls in it would reach \
+         the wrong place. Give [queue] another path, or {remedy}"
     )]
     Stamp {
         /// The directory.
@@ -48,6 +48,8 @@ pub enum StartError {
         was: &'static str,
         /// How it would be used now.
         now: &'static str,
+        /// What makes it the same again.
+        remedy: &'static str,
     },
     /// The data directory could not be stamped.
     #[error("the data directory cannot be written: {0}")]
@@ -246,6 +248,7 @@ fn stamp(config: &Config, queue: &dyn Queue<Arc<Event>>) -> Result<(), StartErro
             path: config.queue.path.display().to_string(),
             was: words(&stamp),
             now: words(wanted),
+            remedy: if config.sandbox.is_some() { "remove [sandbox]" } else { "set [sandbox] url again" },
         }),
     }
 }

@@ -12,7 +12,7 @@ use fanout_sdk::destination::{Request, Transport};
 use super::examples;
 use super::serve::{Signals, addresses};
 use super::{Ending, output, runtime, sandbox};
-use crate::app::Instance;
+use crate::app::{Instance, StartError};
 use crate::config::{self, AdapterSet, Config, World};
 use crate::sandbox::{Sandbox, record::Received};
 use crate::transport::{self, HttpTransport};
@@ -22,6 +22,7 @@ const WRITE_KEY: &str = "demo-key-0001";
 /// The address that the README names; another one where it is taken.
 const USUAL_ADDRESS: &str = "127.0.0.1:8080";
 const USUAL_ADMIN_ADDRESS: &str = "127.0.0.1:8081";
+const ANY_ADDRESS: &str = "127.0.0.1:0";
 /// How often the demo looks whether everything has been delivered.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long it waits for that.
@@ -30,24 +31,42 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs the demo.
 pub fn run(out: &mut dyn Write) -> io::Result<Ending> {
     runtime()?.block_on(async {
+        // Before anything is there that would be left behind.
+        let mut signals = Signals::new()?;
         let data = DataDirectory::new();
         let sandbox = match sandbox::start("127.0.0.1:0", false).await {
             Ok(sandbox) => sandbox,
             Err(error) => return failed(&error.to_string()),
         };
         let adapters = AdapterSet::open(None);
-        let config = match configuration(&sandbox, &data) {
-            Ok(config) => config,
+        let (config, instance) = match start(&sandbox, &data, &adapters).await {
+            Ok(started) => started,
             Err(problem) => return failed(&problem),
         };
-        let instance = match Instance::start(&config, &adapters).await {
-            Ok(instance) => instance,
-            Err(error) => return failed(&error.to_string()),
+        let ending = tokio::select! {
+            ending = show(&config, &adapters, &instance, &sandbox, out) => ending,
+            _ = signals.next() => Ok(Ending::Done),
         };
-        let ending = show(&config, &adapters, &instance, &sandbox, out).await;
         instance.stop().await;
         ending
     })
+}
+
+/// Starts at the usual addresses, or at any where others have them: also where they were taken just now.
+async fn start(
+    sandbox: &Sandbox,
+    data: &DataDirectory,
+    adapters: &AdapterSet,
+) -> Result<(Config, Instance), String> {
+    let usual = configuration(sandbox, data, &free_or(USUAL_ADDRESS), &free_or(USUAL_ADMIN_ADDRESS))?;
+    match Instance::start(&usual, adapters).await {
+        Ok(instance) => return Ok((usual, instance)),
+        Err(StartError::Listen { .. }) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let other = configuration(sandbox, data, ANY_ADDRESS, ANY_ADDRESS)?;
+    let instance = Instance::start(&other, adapters).await.map_err(|error| error.to_string())?;
+    Ok((other, instance))
 }
 
 fn failed(problem: &str) -> io::Result<Ending> {
@@ -88,12 +107,9 @@ async fn show(
         "    -d '{{\"userId\":\"u_1\",\"traits\":{{\"email\":\"ada@example.com\",\"firstName\":\"Ada\"}}}}'\n"
     )?;
     out.flush()?;
-    let mut signals = Signals::new()?;
     loop {
-        tokio::select! {
-            _ = signals.next() => return Ok(Ending::Done),
-            () = tokio::time::sleep(LOOK_AGAIN * 10) => vendors.show_new(sandbox, out)?,
-        }
+        tokio::time::sleep(LOOK_AGAIN * 10).await;
+        vendors.show_new(sandbox, out)?;
     }
 }
 
@@ -200,11 +216,15 @@ fn is_transport_header(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "accept" | "user-agent" | "connection" | "accept-encoding")
 }
 
-fn configuration(sandbox: &Sandbox, data: &DataDirectory) -> Result<Config, String> {
-    let (tracking, admin) = (free_or(USUAL_ADDRESS), free_or(USUAL_ADMIN_ADDRESS));
+fn configuration(
+    sandbox: &Sandbox,
+    data: &DataDirectory,
+    tracking: &str,
+    admin: &str,
+) -> Result<Config, String> {
     let variable = |name: &str| match name {
-        "TRACKING" => Some(tracking.clone()),
-        "ADMIN" => Some(admin.clone()),
+        "TRACKING" => Some(tracking.to_owned()),
+        "ADMIN" => Some(admin.to_owned()),
         "DATA" => Some(data.0.display().to_string()),
         "SANDBOX" => Some(sandbox.url()),
         _ => None,
@@ -219,7 +239,7 @@ fn configuration(sandbox: &Sandbox, data: &DataDirectory) -> Result<Config, Stri
 fn free_or(address: &str) -> String {
     match TcpListener::bind(address) {
         Ok(_) => address.to_owned(),
-        Err(_) => "127.0.0.1:0".to_owned(),
+        Err(_) => ANY_ADDRESS.to_owned(),
     }
 }
 

@@ -45,8 +45,15 @@ async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> i
     out.flush()?;
     let signal = signals.next().await;
     tracing::info!(signal, "stopping; what is under way may finish");
-    instance.stop().await;
-    Ok(Ending::Done)
+    tokio::select! {
+        () = instance.stop() => Ok(Ending::Done),
+        signal = signals.next() => {
+            output::complain(&format!(
+                "{signal} again: ended at once; calls that were accepted are safe, and what was under way is sent again"
+            ));
+            Ok(Ending::Failed)
+        }
+    }
 }
 
 /// Where an instance listens, a line each.

@@ -9,6 +9,10 @@ use super::backoff::Backoff;
 use super::gate::Signs;
 use crate::queue::{Code, Dead, Id, Settled};
 
+/// The longest wait that a vendor may ask for. One beyond a day is a mistake, such as a date read with a wrong clock, and
+/// must not keep events until somebody notices.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A claimed delivery without its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
@@ -56,6 +60,7 @@ pub fn signs(verdicts: &[Verdict]) -> Signs {
             Outcome::Delivered | Outcome::Submitted | Outcome::Rejected => signs.dealt = true,
             Outcome::Unauthorised => signs.unauthorised = true,
             Outcome::Throttled { after, user_only: false } => {
+                let after = after.map(|after| after.min(LONGEST_WAIT));
                 signs.throttled = Some(after.max(signs.throttled.flatten()));
             }
             Outcome::Retry { .. } | Outcome::Throttled { user_only: true, .. } => {}
@@ -99,7 +104,7 @@ fn later(
         return dead("expired", verdict, ticket.attempt);
     }
     let at_ms = match after {
-        Some(asked) => moment.now_ms.saturating_add(millis(asked)),
+        Some(asked) => moment.now_ms.saturating_add(millis(asked.min(LONGEST_WAIT))),
         None => {
             let wait = Backoff::EVENT.full_jitter(ticket.attempt, moment.random);
             moment.now_ms.saturating_add(millis(wait)).min(end_ms)
@@ -171,6 +176,21 @@ mod tests {
     fn an_event_refused_alone_is_tried_again_like_any_failure() {
         let (settled, label) = settle(verdict(Outcome::Unauthorised), &ticket(3, 999_000), MOMENT, true);
         assert_eq!((settled, label), (later_at(1_002_000), Label::of("unauthorised")));
+    }
+
+    #[test]
+    fn a_wait_beyond_reason_is_cut_short() {
+        let day_ms = 86_400_000;
+        let ticket = ticket(1, MOMENT.now_ms);
+        for asked in [Duration::from_millis(day_ms as u64 + 1), Duration::MAX] {
+            let throttled = |user_only| Outcome::Throttled { after: Some(asked), user_only };
+            for outcome in [Outcome::Retry { after: Some(asked) }, throttled(true)] {
+                let (settled, _) = settle(verdict(outcome), &ticket, MOMENT, false);
+                assert_eq!(settled, later_at(MOMENT.now_ms + day_ms));
+            }
+            let signs = signs(&[verdict(throttled(false))]);
+            assert_eq!(signs.throttled, Some(Some(Duration::from_millis(day_ms as u64))));
+        }
     }
 
     #[test]

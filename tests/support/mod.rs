@@ -97,6 +97,25 @@ impl Process {
         self.child.wait().unwrap().success()
     }
 
+    /// SIGTERM, without waiting for what comes of it.
+    pub fn ask_to_end(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// SIGINT, as Ctrl-C sends it.
+    pub fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+
+    /// Waits for its end, for as long as patience lasts; answers its exit code.
+    pub fn exit_code(mut self) -> Option<i32> {
+        // Its output ends when it does.
+        self.rest_of_output();
+        self.child.wait().unwrap().code()
+    }
+
     /// Waits for its own end; answers whether it ended with success.
     pub fn finish(mut self) -> bool {
         drop(self.stdin.take());

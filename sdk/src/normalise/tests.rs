@@ -545,6 +545,11 @@ fn custom_traits_stay_as_they_are() {
         with(r#"{"Country of birth":"South Africa","a.b":1.50,"x":null,"\u0041":[1, 2],"x":{"y" : 1e400}}"#);
     assert_eq!(customs(&event), "Country of birth=\"South Africa\" a.b=1.50 A=[1, 2] x={\"y\" : 1e400}");
     assert_eq!(kinds(&event), ["trait_key_chars Country of birth"]);
+    let event = with(r#"{"a.b":1}"#);
+    assert_eq!(
+        (customs(&event), kinds(&event)),
+        ("a.b=1".to_owned(), vec!["trait_key_chars a.b".to_owned()])
+    );
     let many: String = (0..100).map(|n| format!("\"k{n}\":{n},")).collect();
     let event = with(&format!(r#"{{{many}"k7":"again"}}"#));
     assert_eq!(event.customs().count(), 100);
