@@ -301,7 +301,11 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// Reads single events again; the first of them, and as many more as fit.
     fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
+        let first = seqs.first().copied().unwrap_or_default();
         seqs.sort_unstable();
+        // In the journal's order, but from the first on: nothing can be handed out before it is here.
+        let before = seqs.partition_point(|seq| *seq < first);
+        seqs.rotate_left(before);
         let mut block: Vec<Stored> = Vec::new();
         let mut fetched = Vec::with_capacity(seqs.len());
         let mut bytes = 0;
@@ -309,7 +313,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             if bytes > MAX_FETCHED {
                 break;
             }
-            if block.last().is_none_or(|(last, _)| last.seq < seq) {
+            let ends = block.first().zip(block.last());
+            if ends.is_none_or(|((first, _), (last, _))| !(first.seq..=last.seq).contains(&seq)) {
                 block = self.journal.read(seq, FETCH)?;
             }
             let at = block.partition_point(|(head, _)| head.seq < seq);

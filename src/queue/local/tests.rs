@@ -227,6 +227,39 @@ async fn a_lane_that_waits_for_the_disk_goes_on_after_a_claim_was_dropped() {
     assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 2000)]);
 }
 
+#[tokio::test]
+async fn many_large_retries_are_fetched_again_whatever_their_order() {
+    let place = dir(|options| {
+        options.tail_bytes = 0;
+        options.behind_bytes = 0;
+    });
+    for later_first in [false, true] {
+        let queue = place.open(&["a"]);
+        let large = "x".repeat(40_000);
+        let first = if later_first { 100 } else { 0 };
+        let call = |n: u64| entry(&format!("{n} {large}"), n, n);
+        queue.append((first..first + 64).map(call).collect()).await.unwrap();
+        let claimed = claim(&queue, "a", 64).await;
+        let now_ms = place.now_ms();
+        let due = |n: usize| now_ms + 10_000 + if later_first { 64 - n as i64 } else { n as i64 };
+        let retry = |(n, claimed): (usize, &Claimed<String>)| {
+            (claimed.id, Settled::Later { at_ms: due(n), reason: String::new() })
+        };
+        queue.settle("a", claimed.iter().enumerate().map(retry).collect());
+        place.advance(11_000);
+        let again = claim(&queue, "a", 64).await;
+        assert_eq!(again.len(), 64);
+        assert!(again.iter().all(|claimed| claimed.attempt == 2 && claimed.payload.len() > 40_000));
+        let mut dues = claimed.iter().enumerate().map(|(n, c)| (due(n), c.id)).collect::<Vec<_>>();
+        dues.sort_unstable();
+        let expected: Vec<Id> = dues.into_iter().map(|(_, id)| id).collect();
+        let order: Vec<Id> = again.iter().map(|claimed| claimed.id).collect();
+        assert_eq!(order, expected, "the one first whose time came first");
+        queue.settle("a", done(&again));
+        queue.close().await;
+    }
+}
+
 #[test]
 fn nothing_is_handed_out_while_outcomes_cannot_be_written() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
