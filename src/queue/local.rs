@@ -178,10 +178,15 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         Ok(rows.into_iter().map(named).collect())
     }
 
-    /// What is needed of a step of a claim is read from the journal.
+    /// What is needed of a step of a claim is read from the journal, unless a read for the lane is under way: a dropped
+    /// claim may have left it behind, and it may be what is needed.
     async fn read_for(&self, cell: &Arc<Cell<T>>, step: Step) {
+        let Ok(turn) = Arc::clone(&cell.reads).try_lock_owned() else { return drop(cell.reads.lock().await) };
         let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(cell));
-        let work = tokio::task::spawn_blocking(move || shared.read_for(&lane, step));
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            shared.read_for(&lane, step)
+        });
         let failed = match work.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),

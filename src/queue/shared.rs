@@ -34,6 +34,8 @@ pub struct Cell<T> {
     /// The lowest sequence that is needed after a crash.
     pub needed: AtomicU64,
     pub wake: Arc<Notify>,
+    /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
+    pub reads: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<Feed<T>>,
 }
 
@@ -174,6 +176,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             name: lane.name.clone(),
             needed: AtomicU64::new(needed.min(lane.saved.base)),
             wake: Arc::default(),
+            reads: Arc::default(),
             state: Mutex::new(Feed::new(state, self.behind_bytes)),
         })
     }

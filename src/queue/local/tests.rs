@@ -260,6 +260,30 @@ async fn many_large_retries_are_fetched_again_whatever_their_order() {
     }
 }
 
+#[tokio::test]
+async fn dropped_claims_do_not_pile_up_reads() {
+    let place = tempfile::tempdir().unwrap();
+    let mut options = Options::new(journal::Options::new(place.path()), vec!["a".into()]);
+    options.tail_bytes = 0;
+    let (now, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let (running, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let decode = move |_: &Head, body: &[u8]| {
+        highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // A slow disk.
+        std::thread::sleep(Duration::from_millis(100));
+        running.fetch_sub(1, Ordering::SeqCst);
+        String::from_utf8(body.to_vec()).ok()
+    };
+    let (queue, _) = LocalQueue::open(options, Arc::new(decode), Arc::new(real_now)).unwrap();
+    queue.append(vec![entry("one", 1, 1)]).await.unwrap();
+    for _ in 0..20 {
+        let dropped = tokio::time::timeout(Duration::from_millis(2), queue.claim("a", 1)).await;
+        assert!(dropped.is_err(), "the read takes longer");
+    }
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["one"]);
+    assert_eq!(most.load(Ordering::SeqCst), 1, "reads of one lane at the same time");
+}
+
 #[test]
 fn nothing_is_handed_out_while_outcomes_cannot_be_written() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
