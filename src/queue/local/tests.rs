@@ -284,6 +284,32 @@ async fn dropped_claims_do_not_pile_up_reads() {
     assert_eq!(most.load(Ordering::SeqCst), 1, "reads of one lane at the same time");
 }
 
+#[tokio::test]
+async fn without_its_state_a_journal_with_calls_is_not_opened() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    queue.append(many(0..3, 10)).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    let data = place.dir.path().join("data");
+    let state = data.join("state.redb");
+    let kept = std::fs::read(&state).unwrap();
+    let open = || {
+        let options = Options::new(journal::Options::new(&data), vec!["a".into()]);
+        LocalQueue::<String>::open(options, Arc::new(|_, _| None), Arc::new(|| 0))
+    };
+    for removed in [true, false] {
+        if removed { std::fs::remove_file(&state) } else { std::fs::write(&state, "") }.unwrap();
+        for _ in 0..2 {
+            let error = open().map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains("missing"), "{error}");
+            assert!(error.to_string().contains("state.redb"), "{error}");
+        }
+        std::fs::write(&state, &kept).unwrap();
+    }
+    assert_eq!(claim(&place.open(&["a"]), "a", 3).await.len(), 3, "nothing was touched");
+}
+
 #[test]
 fn nothing_is_handed_out_while_outcomes_cannot_be_written() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
