@@ -45,8 +45,13 @@ async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> i
     out.flush()?;
     let signal = signals.next().await;
     tracing::info!(signal, "stopping; what is under way may finish");
-    instance.stop().await;
-    Ok(Ending::Done)
+    tokio::select! {
+        () = instance.stop() => Ok(Ending::Done),
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once; what was under way is sent again after the next start");
+            Ok(Ending::Failed)
+        }
+    }
 }
 
 /// Where an instance listens, a line each.
