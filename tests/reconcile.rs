@@ -57,7 +57,7 @@ fn every_call_is_accounted_for_at_every_destination() {
         let end = Instant::now() + time;
         while Instant::now() < end {
             fail_somehow(&sandbox.address);
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(120));
         }
         if is_killed {
             fanout.kill();
@@ -65,11 +65,11 @@ fn every_call_is_accounted_for_at_every_destination() {
             assert!(fanout.terminate());
         }
     }
+    request(&sandbox.address, "DELETE", "/_sandbox/answers", &[], b"").unwrap();
     let mut fanout = Process::fanout(&["serve", "--config", &config.path]);
     fanout.wait_for("ready");
     over.store(true, Ordering::Relaxed);
     senders.into_iter().for_each(|sender| sender.join().unwrap());
-    request(&sandbox.address, "DELETE", "/_sandbox/answers", &[], b"").unwrap();
 
     let acknowledged = acknowledged.lock().unwrap().clone();
     assert!(acknowledged.len() > 500, "hardly anything was acknowledged: {}", acknowledged.len());
