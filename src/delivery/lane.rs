@@ -119,10 +119,10 @@ impl Lane {
 
     /// How many events to claim.
     fn room(&self, now: Instant) -> usize {
-        let room = match (self.gate.permit(now.into_std()), self.gate.closed(now.into_std())) {
-            (Permit::Free, _) => self.waiting.room(self.capacity, self.limits()),
-            (_, Some((Cause::Throttled, _))) => 0,
-            _ => PROBE_CHOICE.saturating_sub(self.waiting.len()),
+        let room = match self.gate.permit(now.into_std()) {
+            Permit::Free => self.waiting.room(self.capacity, self.limits()),
+            Permit::Probe => PROBE_CHOICE.saturating_sub(self.waiting.len()),
+            Permit::NotBefore(_) | Permit::Probing => 0,
         };
         room.min(BLOCK)
     }
@@ -246,6 +246,10 @@ impl Lane {
             Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => self.suspects.clear(),
             _ => {}
         }
+        if !self.gate_is_free() {
+            // The time in which nothing goes must not count as time in which they are tried.
+            self.release_waiting();
+        }
     }
 
     fn gate_is_free(&self) -> bool {
@@ -281,7 +285,8 @@ impl Lane {
 
     fn release_waiting(&mut self) {
         let mut settled = Settlement::default();
-        for ticket in self.waiting.clear() {
+        // The last first: each goes to the front again.
+        for ticket in self.waiting.clear().into_iter().rev() {
             settled.release(ticket.id);
         }
         settled.report(&self.work);

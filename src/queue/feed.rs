@@ -199,8 +199,9 @@ impl<T: Clone> Feed<T> {
 
     /// Takes in events that were read again.
     pub fn add_fetched(&mut self, fetched: Fetched<T>) {
-        self.fetched.retain(|seq, _| self.lane.is_ready(*seq));
-        self.fetched.extend(fetched.into_iter().filter(|(seq, _)| self.lane.is_ready(*seq)));
+        // What is left of an earlier time is not kept, so that this stays as small as one read.
+        let ready = fetched.into_iter().filter(|(seq, _)| self.lane.is_ready(*seq));
+        self.fetched = ready.collect();
     }
 
     /// When the next event was received that the lane has not taken in, read with `read` unless it is known.

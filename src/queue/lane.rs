@@ -287,6 +287,7 @@ impl Lane {
 
     /// Makes the retries ready whose time has come.
     pub fn wake_due(&mut self, now_ms: i64) {
+        let mut woken = Vec::new();
         while let Some(Reverse((due, seq))) =
             self.retries.peek().copied().filter(|Reverse((due, _))| *due <= now_ms)
         {
@@ -296,9 +297,11 @@ impl Lane {
             if gate.head == seq && gate.phase == Phase::Retry && gate.due_at_ms == due {
                 gate.phase = Phase::Ready;
                 self.window.set(seq, WAITING);
-                self.ready.push_front(seq);
+                woken.push(seq);
             }
         }
+        // Before what is new, and among themselves the one first whose time came first.
+        woken.into_iter().rev().for_each(|seq| self.ready.push_front(seq));
     }
 
     /// When the next retry is due: milliseconds since 1970.

@@ -3,6 +3,7 @@
 //! What a lane may hand out is decided by `Lane`, what is written when by the keeper. Here is the way of a block of
 //! deliveries: from the tail, or from the journal for a lane that is behind, to whoever claims them, and back.
 
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,9 @@ use super::files::{Files, RealFiles};
 use super::journal::{self, Journal, ReadError};
 use super::keeper;
 use super::lane::Limits;
-use super::record::Head;
+use super::record::{Head, RECORDS_START};
 use super::recovery::{OpenError as JournalError, Recovered};
+use super::segment::parse_name;
 use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
 use super::store::{DeadRow, Store, StoreError};
 use super::tail::{Fresh, Tail};
@@ -83,6 +85,15 @@ pub enum OpenError {
     /// Reading the journal's end.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The lanes' state is gone, and there are calls.
+    #[error(
+        "{path} is missing or empty, but the journal beside it holds calls, and without that file nobody knows which of \
+         them were delivered: restore it from a copy, or move the *.seg files away to give up what was not delivered"
+    )]
+    StateMissing {
+        /// The state's file.
+        path: PathBuf,
+    },
     /// Starting a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -127,12 +138,14 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
     ) -> Result<(Self, Recovered), OpenError> {
         let mut journal_options = options.journal.clone();
         files.create_dir(&journal_options.dir).map_err(JournalError::io("create", &journal_options.dir))?;
+        let state = journal_options.dir.join("state.redb");
+        check_state(&*files, &journal_options.dir, &state)?;
         let tail = Arc::new(Tail::new(0, 0, options.tail_bytes));
         let open_journal = |journal_options| {
             let newest = Arc::clone(&tail);
             Journal::open(files, journal_options, clock(), Box::new(move |records| newest.add(records)))
         };
-        let store = match Store::open(&journal_options.dir.join("state.redb")) {
+        let store = match Store::open(&state) {
             // The journal's lock says who has it.
             Err(error) if error.is_locked() => {
                 open_journal(journal_options)?;
@@ -178,10 +191,15 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         Ok(rows.into_iter().map(named).collect())
     }
 
-    /// What is needed of a step of a claim is read from the journal.
+    /// What is needed of a step of a claim is read from the journal, unless a read for the lane is under way: a dropped
+    /// claim may have left it behind, and it may be what is needed.
     async fn read_for(&self, cell: &Arc<Cell<T>>, step: Step) {
+        let Ok(turn) = Arc::clone(&cell.reads).try_lock_owned() else { return drop(cell.reads.lock().await) };
         let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(cell));
-        let work = tokio::task::spawn_blocking(move || shared.read_for(&lane, step));
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            shared.read_for(&lane, step)
+        });
         let failed = match work.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -190,6 +208,23 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         tracing::error!(lane = cell.name, error = failed, "the journal cannot be read; trying again");
         tokio::time::sleep(Duration::from_millis(LONGEST_WAIT_MS)).await;
     }
+}
+
+/// With a new state the lanes would begin at the journal's end, and what was not delivered would be lost silently.
+/// The state is created before the first segment, so calls without it mean that it was lost.
+fn check_state(files: &dyn Files, dir: &Path, state: &Path) -> Result<(), OpenError> {
+    if std::fs::metadata(state).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    for name in files.list(dir).map_err(JournalError::io("list", dir))? {
+        let segment = dir.join(&name);
+        let bytes = || files.open(&segment)?.size();
+        if parse_name(&name).is_some() && bytes().map_err(JournalError::io("read", &segment))? > RECORDS_START
+        {
+            return Err(OpenError::StateMissing { path: state.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// How many calls there have been, from a count of those below a sequence.

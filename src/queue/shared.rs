@@ -34,6 +34,8 @@ pub struct Cell<T> {
     /// The lowest sequence that is needed after a crash.
     pub needed: AtomicU64,
     pub wake: Arc<Notify>,
+    /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
+    pub reads: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<Feed<T>>,
 }
 
@@ -174,6 +176,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             name: lane.name.clone(),
             needed: AtomicU64::new(needed.min(lane.saved.base)),
             wake: Arc::default(),
+            reads: Arc::default(),
             state: Mutex::new(Feed::new(state, self.behind_bytes)),
         })
     }
@@ -301,7 +304,11 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// Reads single events again; the first of them, and as many more as fit.
     fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
+        let first = seqs.first().copied().unwrap_or_default();
         seqs.sort_unstable();
+        // In the journal's order, but from the first on: nothing can be handed out before it is here.
+        let before = seqs.partition_point(|seq| *seq < first);
+        seqs.rotate_left(before);
         let mut block: Vec<Stored> = Vec::new();
         let mut fetched = Vec::with_capacity(seqs.len());
         let mut bytes = 0;
@@ -309,7 +316,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             if bytes > MAX_FETCHED {
                 break;
             }
-            if block.last().is_none_or(|(last, _)| last.seq < seq) {
+            let ends = block.first().zip(block.last());
+            if ends.is_none_or(|((first, _), (last, _))| !(first.seq..=last.seq).contains(&seq)) {
                 block = self.journal.read(seq, FETCH)?;
             }
             let at = block.partition_point(|(head, _)| head.seq < seq);

@@ -196,6 +196,7 @@ impl Queue<Arc<Event>> for FakeQueue {
                     delivery.not_before_ms = at_ms;
                     delivery.attempt += 1;
                 }
+                Settled::Release if delivery.attempt == 1 => delivery.first_ms = None,
                 Settled::Release => {}
                 end => delivery.end = Some(end),
             }

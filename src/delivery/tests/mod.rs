@@ -138,6 +138,25 @@ async fn throttling_pauses_the_destination_and_uses_up_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_while_nothing_goes_uses_up_none_of_its_time() {
+    for closing in [throttled(Some(7200)), Outcome::Unauthorised] {
+        let repaired = Duration::from_secs(7000).as_millis() as u64;
+        let mut failed = std::collections::HashSet::new();
+        let mut bench = bench(1, move |(_, at, users)| match users {
+            _ if *at < repaired => Play::All(10, closing.clone()),
+            _ if failed.insert(users.clone()) => Play::All(10, RETRY),
+            _ => DELIVERED,
+        });
+        bench.spec.policy.retry_for = Duration::from_secs(3600);
+        // Four go out, and the others wait in the lane.
+        bench.add(&["a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg", "hhhhhhhh"]);
+        bench.go().await;
+        bench.queue.drained().await;
+        assert_eq!(bench.queue.ends(), vec![("Delivered".to_owned(), 2); 8]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_credentials_pause_the_destination_are_probed_with_one_event_and_lose_nothing() {
     let repaired = Arc::new(AtomicBool::new(false));
     let vendor_repaired = repaired.clone();

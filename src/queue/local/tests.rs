@@ -227,6 +227,89 @@ async fn a_lane_that_waits_for_the_disk_goes_on_after_a_claim_was_dropped() {
     assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 2000)]);
 }
 
+#[tokio::test]
+async fn many_large_retries_are_fetched_again_whatever_their_order() {
+    let place = dir(|options| {
+        options.tail_bytes = 0;
+        options.behind_bytes = 0;
+    });
+    for later_first in [false, true] {
+        let queue = place.open(&["a"]);
+        let large = "x".repeat(40_000);
+        let first = if later_first { 100 } else { 0 };
+        let call = |n: u64| entry(&format!("{n} {large}"), n, n);
+        queue.append((first..first + 64).map(call).collect()).await.unwrap();
+        let claimed = claim(&queue, "a", 64).await;
+        let now_ms = place.now_ms();
+        let due = |n: usize| now_ms + 10_000 + if later_first { 64 - n as i64 } else { n as i64 };
+        let retry = |(n, claimed): (usize, &Claimed<String>)| {
+            (claimed.id, Settled::Later { at_ms: due(n), reason: String::new() })
+        };
+        queue.settle("a", claimed.iter().enumerate().map(retry).collect());
+        place.advance(11_000);
+        let again = claim(&queue, "a", 64).await;
+        assert_eq!(again.len(), 64);
+        assert!(again.iter().all(|claimed| claimed.attempt == 2 && claimed.payload.len() > 40_000));
+        let mut dues = claimed.iter().enumerate().map(|(n, c)| (due(n), c.id)).collect::<Vec<_>>();
+        dues.sort_unstable();
+        let expected: Vec<Id> = dues.into_iter().map(|(_, id)| id).collect();
+        let order: Vec<Id> = again.iter().map(|claimed| claimed.id).collect();
+        assert_eq!(order, expected, "the one first whose time came first");
+        queue.settle("a", done(&again));
+        queue.close().await;
+    }
+}
+
+#[tokio::test]
+async fn dropped_claims_do_not_pile_up_reads() {
+    let place = tempfile::tempdir().unwrap();
+    let mut options = Options::new(journal::Options::new(place.path()), vec!["a".into()]);
+    options.tail_bytes = 0;
+    let (now, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let (running, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let decode = move |_: &Head, body: &[u8]| {
+        highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // A slow disk.
+        std::thread::sleep(Duration::from_millis(100));
+        running.fetch_sub(1, Ordering::SeqCst);
+        String::from_utf8(body.to_vec()).ok()
+    };
+    let (queue, _) = LocalQueue::open(options, Arc::new(decode), Arc::new(real_now)).unwrap();
+    queue.append(vec![entry("one", 1, 1)]).await.unwrap();
+    for _ in 0..20 {
+        let dropped = tokio::time::timeout(Duration::from_millis(2), queue.claim("a", 1)).await;
+        assert!(dropped.is_err(), "the read takes longer");
+    }
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["one"]);
+    assert_eq!(most.load(Ordering::SeqCst), 1, "reads of one lane at the same time");
+}
+
+#[tokio::test]
+async fn without_its_state_a_journal_with_calls_is_not_opened() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    queue.append(many(0..3, 10)).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    let data = place.dir.path().join("data");
+    let state = data.join("state.redb");
+    let kept = std::fs::read(&state).unwrap();
+    let open = || {
+        let options = Options::new(journal::Options::new(&data), vec!["a".into()]);
+        LocalQueue::<String>::open(options, Arc::new(|_, _| None), Arc::new(|| 0))
+    };
+    for removed in [true, false] {
+        if removed { std::fs::remove_file(&state) } else { std::fs::write(&state, "") }.unwrap();
+        for _ in 0..2 {
+            let error = open().map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains("missing"), "{error}");
+            assert!(error.to_string().contains("state.redb"), "{error}");
+        }
+        std::fs::write(&state, &kept).unwrap();
+    }
+    assert_eq!(claim(&place.open(&["a"]), "a", 3).await.len(), 3, "nothing was touched");
+}
+
 #[test]
 fn nothing_is_handed_out_while_outcomes_cannot_be_written() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
