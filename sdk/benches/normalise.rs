@@ -18,9 +18,14 @@ const SHEET: &str = r#"{"type":"identify","messageId":"msg-7f3c21","userId":"u_1
 const LIMITS: Limits = Limits { event_bytes: 32 << 10, events: 2500 };
 
 /// The best of five rounds, each of about a tenth of a second; skipped if the first argument is no part of its name.
+/// With a second argument, just so many times: for counting instructions with `perf stat`.
 fn time(name: &str, calls: usize, mut work: impl FnMut()) {
     let wanted = std::env::args().nth(1).filter(|argument| argument != "--bench").unwrap_or_default();
     if !name.contains(&wanted) {
+        return;
+    }
+    if let Some(times) = std::env::args().nth(2).and_then(|times| times.parse::<u32>().ok()) {
+        (0..times).for_each(|_| work());
         return;
     }
     let mut best = f64::MAX;
