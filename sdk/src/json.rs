@@ -8,8 +8,12 @@
 //! escape (`\ud800`) has been replaced by `\ufffd`, so every text can be decoded; node `n + 1` is the first child of a
 //! container `n`, and an object's children alternate between key and value.
 
+mod build;
+
 use std::borrow::Cow;
 use std::sync::Arc;
+
+pub(crate) use build::Builder;
 
 /// How deep lists and objects may be nested; serde_json's own limit.
 pub const MAX_DEPTH: usize = 128;
