@@ -107,6 +107,7 @@ pub struct Json<'a> {
 }
 
 impl<'a> Json<'a> {
+    #[inline]
     fn node(self) -> Node {
         const NULL: Node = Node { kind: Kind::Null, escaped: false, start: 0, end: 0, next: 0 };
         self.doc.nodes.get(self.at as usize).copied().unwrap_or(NULL)
@@ -194,6 +195,7 @@ impl<'a> Json<'a> {
     }
 
     /// A string's text if it holds no escape, so that it can be read in place.
+    #[inline]
     pub(crate) fn plain_text(self) -> Option<&'a str> {
         let node = self.node();
         if node.kind != Kind::Text || node.escaped {
@@ -240,6 +242,7 @@ pub struct Members<'a>(Pairs<'a>);
 impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Json<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (key, value) = self.0.next()?;
         let key = match key.plain_text() {
@@ -256,6 +259,7 @@ pub(crate) struct Pairs<'a>(Children<'a>);
 impl<'a> Iterator for Pairs<'a> {
     type Item = (Json<'a>, Json<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let Children { doc, at: key, end } = self.0;
         if key >= end {
