@@ -8,8 +8,12 @@
 //! escape (`\ud800`) has been replaced by `\ufffd`, so every text can be decoded; node `n + 1` is the first child of a
 //! container `n`, and an object's children alternate between key and value.
 
+mod build;
+
 use std::borrow::Cow;
 use std::sync::Arc;
+
+pub(crate) use build::Builder;
 
 /// How deep lists and objects may be nested; serde_json's own limit.
 pub const MAX_DEPTH: usize = 128;
@@ -54,7 +58,7 @@ struct Node {
     next: u32,
 }
 
-/// A parsed JSON text. Cheap to keep: the text is shared, the nodes are 20 bytes each.
+/// A parsed JSON text. Cheap to keep: the text is shared, the nodes are 16 bytes each.
 #[derive(Clone, Debug)]
 pub struct Doc {
     text: Arc<str>,
@@ -69,8 +73,8 @@ impl Doc {
         }
         let mut scanner = Scanner {
             bytes: text.as_bytes(),
-            at: 0,
-            nodes: Vec::with_capacity(16 + text.len() / 24),
+            // Calls have a value or key in about ten bytes.
+            nodes: Vec::with_capacity(16 + text.len() / 9),
             lone_surrogates: Vec::new(),
         };
         scanner.document()?;
@@ -103,6 +107,7 @@ pub struct Json<'a> {
 }
 
 impl<'a> Json<'a> {
+    #[inline]
     fn node(self) -> Node {
         const NULL: Node = Node { kind: Kind::Null, escaped: false, start: 0, end: 0, next: 0 };
         self.doc.nodes.get(self.at as usize).copied().unwrap_or(NULL)
@@ -156,7 +161,7 @@ impl<'a> Json<'a> {
     /// The members of an object in the order in which they were sent, a key given twice included; none for anything
     /// else.
     pub fn members(self) -> Members<'a> {
-        Members(self.children(Kind::Object))
+        Members(self.pairs())
     }
 
     /// The elements of a list; none for anything else.
@@ -166,7 +171,11 @@ impl<'a> Json<'a> {
 
     /// The member of an object by its exact name; the last one where a key was given twice.
     pub fn get(self, name: &str) -> Option<Json<'a>> {
-        self.members().filter(|(key, _)| key == name).last().map(|(_, value)| value)
+        let is_named = |key: Json<'_>| match key.plain_text() {
+            Some(key) => key == name,
+            None => key.text().is_some_and(|key| key == name),
+        };
+        self.pairs().filter(|(key, _)| is_named(*key)).last().map(|(_, value)| value)
     }
 
     /// The element of a list by position, counted from 0.
@@ -186,6 +195,7 @@ impl<'a> Json<'a> {
     }
 
     /// A string's text if it holds no escape, so that it can be read in place.
+    #[inline]
     pub(crate) fn plain_text(self) -> Option<&'a str> {
         let node = self.node();
         if node.kind != Kind::Text || node.escaped {
@@ -227,15 +237,19 @@ impl<'a> Iterator for Children<'a> {
 }
 
 /// See [`Json::members`].
-pub struct Members<'a>(Children<'a>);
+pub struct Members<'a>(Pairs<'a>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Json<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let key = self.0.next()?;
-        let value = self.0.next()?;
-        Some((key.text().unwrap_or_default(), value))
+        let (key, value) = self.0.next()?;
+        let key = match key.plain_text() {
+            Some(text) => Cow::Borrowed(text),
+            None => key.text().unwrap_or_default(),
+        };
+        Some((key, value))
     }
 }
 
@@ -245,8 +259,16 @@ pub(crate) struct Pairs<'a>(Children<'a>);
 impl<'a> Iterator for Pairs<'a> {
     type Item = (Json<'a>, Json<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        Some((self.0.next()?, self.0.next()?))
+        let Children { doc, at: key, end } = self.0;
+        if key >= end {
+            return None;
+        }
+        // A key is a text, and has no node below it.
+        let value = Json { doc, at: key + 1 };
+        self.0.at = value.node().next;
+        Some((Json { doc, at: key }, value))
     }
 }
 
@@ -376,247 +398,239 @@ fn replace_escapes(text: &str, offsets: &[usize]) -> Arc<str> {
     out.into()
 }
 
-/// Where the first byte stands that is a quote, a backslash or a control character; eight bytes at a time.
-fn first_special(bytes: &[u8]) -> Option<usize> {
+/// Where the first byte from `at` on stands that is a quote, a backslash or a control character, eight bytes at a time;
+/// the end where there is none.
+#[inline(always)]
+fn first_special(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
-    // The lowest bit set marks the first byte below `limit`; bits above it mean nothing.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
-        let quote = below(word ^ (ONES * b'"' as u64), 1);
-        let backslash = below(word ^ (ONES * b'\\' as u64), 1);
-        let special = quote | backslash | below(word, 0x20);
+        let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+        let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+        let control = word.wrapping_sub(ONES * 0x20);
+        // The lowest bit set marks the first such byte; bits above it mean nothing.
+        let special = (quote | backslash | control) & !word & HIGH;
         if special != 0 {
-            return Some(at * 8 + special.trailing_zeros() as usize / 8);
+            return at + special.trailing_zeros() as usize / 8;
         }
+        at += 8;
     }
-    let tail = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20)?;
-    Some(words.len() * 8 + tail)
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(rest.len())
 }
+
+/// While a container is open, its node's `next` is the container around it; this is around the outermost.
+const OUTSIDE: u32 = u32::MAX;
 
 struct Scanner<'a> {
     bytes: &'a [u8],
-    at: usize,
     nodes: Vec<Node>,
     lone_surrogates: Vec<usize>,
 }
 
 impl Scanner<'_> {
     fn document(&mut self) -> Result<(), JsonError> {
-        if self.bytes.starts_with(b"\xef\xbb\xbf") {
-            self.at = 3;
-        }
-        // The open containers, outermost first.
-        let mut open: Vec<u32> = Vec::new();
-        loop {
-            self.white();
-            let mut entered = self.value(&mut open)?;
+        let mut at = if self.bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        let (mut container, mut is_object, mut depth) = (OUTSIDE, false, 0);
+        'value: loop {
+            at = self.white(at);
+            match self.byte(at) {
+                b'"' => at = self.text(at)?,
+                first @ (b'{' | b'[') => {
+                    if depth == MAX_DEPTH {
+                        return Err(wrong(at, "nested more than 128 levels deep"));
+                    }
+                    depth += 1;
+                    is_object = first == b'{';
+                    let (kind, end) = if is_object { (Kind::Object, b'}') } else { (Kind::List, b']') };
+                    let around = std::mem::replace(&mut container, self.nodes.len() as u32);
+                    self.nodes.push(Node { kind, escaped: false, start: at as u32, end: 0, next: around });
+                    at = self.white(at + 1);
+                    if self.byte(at) != end {
+                        if is_object {
+                            at = self.key(at)?;
+                        }
+                        continue 'value;
+                    }
+                }
+                b'-' | b'0'..=b'9' => at = self.number(at)?,
+                b't' => at = self.word(at, b"true", Kind::True)?,
+                b'f' => at = self.word(at, b"false", Kind::False)?,
+                b'n' => at = self.word(at, b"null", Kind::Null)?,
+                _ => return Err(self.unexpected(at, "expected a value")),
+            }
             // After a value: close what ends here, then go on behind a comma.
             loop {
-                let Some(&container) = open.last() else {
-                    self.white();
-                    return if self.at == self.bytes.len() {
-                        Ok(())
-                    } else {
-                        Err(self.wrong("text after the value"))
-                    };
-                };
-                let is_object =
-                    self.nodes.get(container as usize).is_some_and(|node| node.kind == Kind::Object);
-                self.white();
-                match self.peek() {
-                    Some(b',') if !entered => {
-                        self.at += 1;
-                        if is_object {
-                            self.white();
-                            self.key()?;
-                        }
-                        break;
-                    }
-                    Some(b'}') if is_object => self.close(&mut open),
-                    Some(b']') if !is_object => self.close(&mut open),
-                    Some(_) if entered => {
-                        if is_object {
-                            self.key()?;
-                        }
-                        break;
-                    }
-                    Some(_) => return Err(self.wrong("expected a comma or the end of the list or object")),
-                    None => return Err(self.wrong("the text ends too early")),
+                at = self.white(at);
+                if container == OUTSIDE {
+                    let is_end = at == self.bytes.len();
+                    return if is_end { Ok(()) } else { Err(wrong(at, "text after the value")) };
                 }
-                entered = false;
+                match self.byte(at) {
+                    b',' => {
+                        at += 1;
+                        if is_object {
+                            at = self.white(at);
+                            at = self.key(at)?;
+                        }
+                        continue 'value;
+                    }
+                    b'}' if is_object => {}
+                    b']' if !is_object => {}
+                    _ => {
+                        let what = "expected a comma or the end of the list or object";
+                        return Err(self.unexpected(at, what));
+                    }
+                }
+                at += 1;
+                depth -= 1;
+                (container, is_object) = self.close(container, at);
             }
         }
     }
 
-    /// Reads a scalar, or enters a container; answers whether it entered one.
-    fn value(&mut self, open: &mut Vec<u32>) -> Result<bool, JsonError> {
-        match self.peek() {
-            Some(b'"') => self.text()?,
-            Some(first @ (b'{' | b'[')) => {
-                if open.len() >= MAX_DEPTH {
-                    return Err(self.wrong("nested more than 128 levels deep"));
-                }
-                open.push(self.nodes.len() as u32);
-                let kind = if first == b'{' { Kind::Object } else { Kind::List };
-                self.push(kind, self.at, 0, false);
-                self.at += 1;
-                return Ok(true);
-            }
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word(b"true", Kind::True)?,
-            Some(b'f') => self.word(b"false", Kind::False)?,
-            Some(b'n') => self.word(b"null", Kind::Null)?,
-            Some(_) => return Err(self.wrong("expected a value")),
-            None => return Err(self.wrong("the text ends too early")),
-        }
-        Ok(false)
-    }
-
-    fn close(&mut self, open: &mut Vec<u32>) {
-        self.at += 1;
+    /// Ends a container; hands out the one around it, and whether that is an object.
+    fn close(&mut self, container: u32, end: usize) -> (u32, bool) {
         let next = self.nodes.len() as u32;
-        if let Some(node) = open.pop().and_then(|at| self.nodes.get_mut(at as usize)) {
-            node.end = self.at as u32;
-            node.next = next;
-        }
+        let Some(node) = self.nodes.get_mut(container as usize) else { return (OUTSIDE, false) };
+        node.end = end as u32;
+        let around = std::mem::replace(&mut node.next, next);
+        (around, self.nodes.get(around as usize).is_some_and(|node| node.kind == Kind::Object))
     }
 
-    fn key(&mut self) -> Result<(), JsonError> {
-        if self.peek() != Some(b'"') {
-            return Err(self.wrong("expected a key"));
+    #[inline(always)]
+    fn key(&mut self, at: usize) -> Result<usize, JsonError> {
+        if self.byte(at) != b'"' {
+            return Err(self.unexpected(at, "expected a key"));
         }
-        self.text()?;
-        self.white();
-        if self.peek() != Some(b':') {
-            return Err(self.wrong("expected a colon"));
+        let at = self.text(at)?;
+        let at = self.white(at);
+        if self.byte(at) != b':' {
+            return Err(self.unexpected(at, "expected a colon"));
         }
-        self.at += 1;
-        Ok(())
+        Ok(at + 1)
     }
 
-    fn text(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        let mut escaped = false;
-        self.at += 1;
+    /// Reads a string from its quote on; hands out what is behind it, as all of these do.
+    #[inline(always)]
+    fn text(&mut self, start: usize) -> Result<usize, JsonError> {
+        let at = first_special(self.bytes, start + 1);
+        if self.byte(at) != b'"' {
+            return self.escaped_text(start, at);
+        }
+        self.push(Kind::Text, start, at + 1, false);
+        Ok(at + 1)
+    }
+
+    /// A string that has something other than its end at an offset.
+    #[cold]
+    fn escaped_text(&mut self, start: usize, mut at: usize) -> Result<usize, JsonError> {
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(skip) = first_special(rest) else {
-                return Err(self.wrong("a string does not end"));
-            };
-            self.at += skip;
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    self.push(Kind::Text, start, self.at, escaped);
-                    return Ok(());
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return Err(self.wrong("a control character inside a string")),
+            match self.bytes.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => at = self.escape(at)?,
+                Some(_) => return Err(wrong(at, "a control character inside a string")),
+                None => return Err(wrong(at, "a string does not end")),
             }
+            at = first_special(self.bytes, at);
         }
+        self.push(Kind::Text, start, at + 1, true);
+        Ok(at + 1)
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
-        match self.bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => match self.surrogate(self.at)? {
-                0xd800..0xdc00 if self.low_follows() => self.at += 12,
+    fn escape(&mut self, at: usize) -> Result<usize, JsonError> {
+        match self.byte(at + 1) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
+            b'u' => match self.surrogate(at)? {
+                0xd800..0xdc00 if self.low_follows(at) => Ok(at + 12),
                 0xd800..0xe000 => {
-                    self.lone_surrogates.push(self.at);
-                    self.at += 6;
+                    self.lone_surrogates.push(at);
+                    Ok(at + 6)
                 }
-                _ => self.at += 6,
+                _ => Ok(at + 6),
             },
-            _ => return Err(self.wrong("an unknown escape")),
+            _ => Err(wrong(at, "an unknown escape")),
         }
-        Ok(())
     }
 
-    fn low_follows(&self) -> bool {
-        self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u")
-            && self.surrogate(self.at + 6).is_ok_and(|low| (0xdc00..0xe000).contains(&low))
+    fn low_follows(&self, at: usize) -> bool {
+        self.bytes.get(at + 6..at + 8) == Some(b"\\u")
+            && self.surrogate(at + 6).is_ok_and(|low| (0xdc00..0xe000).contains(&low))
     }
 
     /// The code of the `\uXXXX` escape at an offset.
     fn surrogate(&self, at: usize) -> Result<u32, JsonError> {
-        let wrong = JsonError { at, what: "an escape without four hexadecimal digits" };
+        let wrong = wrong(at, "an escape without four hexadecimal digits");
         let digits = self.bytes.get(at + 2..at + 6).ok_or(wrong)?;
         digits.iter().try_fold(0, |code, &digit| {
             (digit as char).to_digit(16).map(|digit| code << 4 | digit).ok_or(wrong)
         })
     }
 
-    fn number(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+    fn number(&mut self, start: usize) -> Result<usize, JsonError> {
+        let mut at = if self.byte(start) == b'-' { start + 1 } else { start };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at)? };
+        if self.byte(at) == b'.' {
+            at = self.digits(at + 1)?;
         }
-        match self.peek() {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits(),
-            _ => return Err(self.wrong("a number without digits")),
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.some_digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+        if let b'e' | b'E' = self.byte(at) {
+            at += 1;
+            if let b'+' | b'-' = self.byte(at) {
+                at += 1;
             }
-            self.some_digits()?;
+            at = self.digits(at)?;
         }
-        self.push(Kind::Number, start, self.at, false);
-        Ok(())
+        self.push(Kind::Number, start, at, false);
+        Ok(at)
     }
 
-    fn some_digits(&mut self) -> Result<(), JsonError> {
-        let before = self.at;
-        self.digits();
-        if self.at == before { Err(self.wrong("a number without digits")) } else { Ok(()) }
-    }
-
-    fn digits(&mut self) {
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
+    /// At least one digit.
+    fn digits(&self, start: usize) -> Result<usize, JsonError> {
+        let mut at = start;
+        while self.byte(at).is_ascii_digit() {
+            at += 1;
         }
+        if at == start { Err(wrong(at, "a number without digits")) } else { Ok(at) }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<(), JsonError> {
-        let end = self.at + word.len();
-        if self.bytes.get(self.at..end) != Some(word) {
-            return Err(self.wrong("expected a value"));
+    fn word(&mut self, at: usize, word: &[u8], kind: Kind) -> Result<usize, JsonError> {
+        let end = at + word.len();
+        if self.bytes.get(at..end) != Some(word) {
+            return Err(wrong(at, "expected a value"));
         }
-        self.push(kind, self.at, end, false);
-        self.at = end;
-        Ok(())
+        self.push(kind, at, end, false);
+        Ok(end)
     }
 
+    #[inline(always)]
     fn push(&mut self, kind: Kind, start: usize, end: usize, escaped: bool) {
         let next = self.nodes.len() as u32 + 1;
         self.nodes.push(Node { kind, escaped, start: start as u32, end: end as u32, next });
     }
 
-    fn white(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
+    #[inline(always)]
+    fn white(&self, mut at: usize) -> usize {
+        while let b' ' | b'\n' | b'\r' | b'\t' = self.byte(at) {
+            at += 1;
         }
+        at
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    /// The byte at an offset; behind the end zero, which means nothing anywhere in JSON.
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
     }
 
-    fn wrong(&self, what: &'static str) -> JsonError {
-        JsonError { at: self.at, what }
+    #[cold]
+    fn unexpected(&self, at: usize, what: &'static str) -> JsonError {
+        wrong(at, if at < self.bytes.len() { what } else { "the text ends too early" })
     }
+}
+
+fn wrong(at: usize, what: &'static str) -> JsonError {
+    JsonError { at, what }
 }
 
 #[cfg(test)]
@@ -769,7 +783,7 @@ mod tests {
         fn finds_the_first_special_byte(bytes in prop::collection::vec(any::<u8>(), 0..40), plain in 0usize..40) {
             let bytes: Vec<u8> = std::iter::repeat_n(b'x', plain).chain(bytes).collect();
             let expected = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
-            prop_assert_eq!(first_special(&bytes), expected);
+            prop_assert_eq!(first_special(&bytes, 0), expected.unwrap_or(bytes.len()));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //! is searched for all of them once, when it is made, and no destination looks one up by name.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::json::Json;
 
@@ -31,7 +32,31 @@ pub struct Names {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Branch {
     id: Option<NameId>,
-    children: HashMap<Box<str>, Branch>,
+    children: HashMap<Box<str>, Branch, BuildHasherDefault<Quick>>,
+}
+
+/// A hash without a key. What is hashed for the map is what manifests name, so no caller can make it slow.
+#[derive(Clone, Debug, Default)]
+struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        // The map wants good bits at both ends.
+        self.0 ^ self.0.rotate_left(29)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        for word in words.iter().chain([&last]) {
+            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.0 ^= u64::from(byte);
+    }
 }
 
 impl Branch {

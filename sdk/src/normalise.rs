@@ -179,7 +179,7 @@ impl<'a> Draft<'a> {
             user_id: None,
             reserved: Box::default(),
             name_is_derived: false,
-            customs: Vec::with_capacity(8),
+            customs: Vec::with_capacity(16),
             named: vec![0; names.len()].into(),
             warnings: Vec::new(),
         }
@@ -193,6 +193,10 @@ impl<'a> Draft<'a> {
     /// Adds a text to those that differ from the call's own.
     fn make(&mut self, text: &str) -> Span {
         let start = (self.doc.text().len() + self.made.len()) as u32;
+        if self.made.is_empty() {
+            // A call has few of them: most need no more than this.
+            self.made.reserve(text.len().max(64));
+        }
         self.made.push_str(text);
         Span { start, end: start + text.len() as u32 }
     }

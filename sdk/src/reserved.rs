@@ -305,6 +305,26 @@ fn camel(snake: &str) -> String {
     out
 }
 
+/// A letter beyond ASCII; see [`FOLDED`].
+const FOREIGN: u8 = 0x80;
+
+/// By byte: what it is in a folded name; zero where it does not count.
+const FOLDED: [u8; 256] = {
+    let mut table = [0; 256];
+    let (mut rest, mut byte): (&mut [u8], u8) = (&mut table, 0);
+    while let [first, others @ ..] = rest {
+        *first = match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'.' => byte,
+            b'A'..=b'Z' => byte | 0x20,
+            0x80.. => FOREIGN,
+            _ => 0,
+        };
+        rest = others;
+        byte = byte.wrapping_add(1);
+    }
+    table
+};
+
 /// What a trait's name stands for, in whatever spelling: case and everything but letters, digits and dots do not
 /// count. `group` is the object that it was found in. A name with letters beyond ASCII is never reserved.
 pub(crate) fn find(group: Option<Group>, key: &str) -> Option<Found> {
@@ -317,14 +337,17 @@ pub(crate) fn find(group: Option<Group>, key: &str) -> Option<Found> {
         }
     }
     for byte in key.bytes() {
-        let folded = match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'.' => byte,
-            b'A'..=b'Z' => byte | 0x20,
-            0x80.. => return None,
-            _ => continue,
-        };
-        *buffer.get_mut(length)? = folded;
-        length += 1;
+        let folded = FOLDED.get(usize::from(byte)).copied().unwrap_or(FOREIGN);
+        if folded == FOREIGN {
+            return None;
+        }
+        // What does not count is written too, and then over.
+        if let Some(place) = buffer.get_mut(length) {
+            *place = folded;
+        } else if folded != 0 {
+            return None;
+        }
+        length += usize::from(folded != 0);
     }
     let folded = buffer.get(..length)?;
     let last = folded.last();

@@ -108,8 +108,8 @@ fn read_event(file: Option<&Path>, names: &Names) -> Result<Arc<Event>, String> 
     }
     let call_type = call_type(&body)?;
     let limits = envelope::Limits { event_bytes: usize::MAX, events: 1 };
-    let record = envelope::single(&body, call_type, limits, &mut || SystemClock.nonce()).map_err(refused)?;
-    Event::parse(record, SystemClock.now_ms(), names).map(Arc::new).map_err(refused)
+    let record = envelope::single(body, call_type, limits, &mut || SystemClock.nonce()).map_err(refused)?;
+    Event::from_doc(record, SystemClock.now_ms(), names).map(Arc::new).map_err(refused)
 }
 
 /// The call's type; an identify where it says none.

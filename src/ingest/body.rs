@@ -203,6 +203,10 @@ where
             all.reserve(total.max((announced as usize).min(FIRST_BYTES)));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
+        // Once that much has come, the rest is believed, and room for it made at one time.
+        if all.len() + data.len() > all.capacity() {
+            all.reserve((announced as usize).saturating_sub(all.len()).max(data.len()));
+        }
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })

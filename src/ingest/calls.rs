@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanout_sdk::event::{CallType, Event};
-use fanout_sdk::json::{Json, Kind};
+use fanout_sdk::json::{Doc, Json, Kind};
 use fanout_sdk::normalise::envelope::{self, Limits};
 use fanout_sdk::normalise::{self, Refusal};
 use hyper::http::request::Parts;
@@ -36,7 +36,7 @@ pub(super) enum Shape {
 }
 
 /// A call's journal text made an event, or why it is refused.
-type Call = Result<(Arc<str>, Event), Refusal>;
+type Call = Result<(Arc<str>, Arc<Event>), Refusal>;
 
 impl Ingest {
     /// Takes the calls of a request. When this returns, those that are not among the refusals are durable, or of a type
@@ -105,7 +105,7 @@ impl Ingest {
         &self,
         source: &ActiveSource,
         text: Arc<str>,
-        event: Event,
+        event: Arc<Event>,
         received_at_ms: i64,
     ) -> Entry<Arc<Event>> {
         let user = event.user_id().or(event.anonymous_id()).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Ingest {
             order_key: self.queue.hash(&[user]),
             message_key: self.queue.hash(&[&source.source.name, event.message_id()]),
             body: text.into(),
-            payload: Arc::new(event),
+            payload: event,
         }
     }
 
@@ -171,21 +171,18 @@ fn open<'a>(
     body.hold(size).map_err(Failure::Body)?;
     let caller = active.settings.fill_ip.then(|| active.caller(&head.headers, peer));
     let mut new_id = || uuid::Uuid::new_v4().to_string();
-    let to_event = |text: Arc<str>| -> Call {
-        let text = caller.and_then(|caller| client_ip::fill(&text, caller)).unwrap_or(text);
-        let event = Event::parse(text.clone(), received_at_ms, &active.names)?;
-        Ok((text, event))
+    let to_event = |doc: Doc| -> Call {
+        let doc = match caller.and_then(|caller| client_ip::fill(doc.text(), caller)) {
+            Some(text) => normalise::read(text)?,
+            None => doc,
+        };
+        let text = doc.text().clone();
+        let event = Event::from_doc(doc, received_at_ms, &active.names)?;
+        Ok((text, Arc::new(event)))
     };
     let calls = match shape {
         Shape::Single(call_type) => {
-            let call = envelope::single(&doc, call_type, limits, &mut new_id);
-            match call {
-                // As it came: it need not be read again.
-                Ok(text) if caller.is_none() && Arc::ptr_eq(&text, doc.text()) => {
-                    vec![Event::from_doc(doc, received_at_ms, &active.names).map(|event| (text, event))]
-                }
-                call => vec![call.and_then(to_event)],
-            }
+            vec![envelope::single(doc, call_type, limits, &mut new_id).and_then(to_event)]
         }
         Shape::Batch => {
             let calls = envelope::batch(&doc, limits, &mut new_id)?;

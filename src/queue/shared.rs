@@ -335,10 +335,18 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     pub fn settle(&self, cell: &Cell<T>, settled: Vec<(Id, Settled)>) {
         let now_ms = (self.clock)();
+        // Most of a block end alike.
+        let mut latest: Option<(Code, u8)> = None;
         let mut feed = cell.state();
         for (Id(seq), how) in settled {
             match how {
-                Settled::Done(code) => drop(feed.lane.done(seq, self.number(&code))),
+                Settled::Done(code) => {
+                    let number = match &latest {
+                        Some((same, number)) if *same == code => *number,
+                        _ => latest.insert((code.clone(), self.number(&code))).1,
+                    };
+                    feed.lane.done(seq, number);
+                }
                 Settled::Later { at_ms, reason } => drop(feed.lane.later(seq, at_ms, now_ms, &reason)),
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {

@@ -75,14 +75,18 @@ impl<T> Recent<T> {
         self.start = oldest.seq + 1;
     }
 
-    /// Drops the records below a sequence.
-    pub fn drop_below(&mut self, seq: u64) {
-        while self.records.front().is_some_and(|oldest| oldest.seq < seq) {
-            self.drop_oldest();
+    /// Takes out the records below a sequence.
+    pub fn take_below(&mut self, seq: u64) -> Vec<Record<T>> {
+        let count = self.records.partition_point(|record| record.seq < seq);
+        let taken: Vec<Record<T>> = self.records.drain(..count).collect();
+        if let Some(last) = taken.last() {
+            self.start = last.seq + 1;
+            self.bytes = self.bytes.saturating_sub(taken.iter().map(|record| record.bytes).sum());
         }
         if self.records.is_empty() {
             self.records.shrink_to(64);
         }
+        taken
     }
 
     /// Every record from this sequence to [`Self::end`] is here.
@@ -172,7 +176,9 @@ impl<T> Tail<T> {
     /// Drops the records below a sequence.
     pub fn drop_below(&self, seq: u64) {
         if self.read().recent.start() < seq {
-            self.newest.write().unwrap_or_else(PoisonError::into_inner).recent.drop_below(seq);
+            let dropped = self.newest.write().unwrap_or_else(PoisonError::into_inner).recent.take_below(seq);
+            // Here and not above: freeing them takes long, and the journal must not wait for it.
+            drop(dropped);
         }
     }
 

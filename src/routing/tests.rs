@@ -120,7 +120,7 @@ fn flags_of_a_batch_stand_below_those_of_its_calls() {
         );
         let limits = Limits { event_bytes: 32_768, events: 2500 };
         let mut records = batch(&Doc::parse(body.into()).unwrap(), limits, &mut String::new).unwrap();
-        let record: Arc<str> = records.pop().unwrap().unwrap();
+        let record: Arc<str> = records.pop().unwrap().unwrap().text().clone();
         assert_eq!(told(&by_flags(event(&record).integrations(), &x())), expected, "row {row}");
     }
 }

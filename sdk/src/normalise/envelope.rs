@@ -2,14 +2,12 @@
 //! key taken out, the path's type and a messageId put in. Whatever needs none of this stays byte for byte as it came.
 //! It does not normalise, so that better normalising also serves what was journalled before.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::common::{in_options, message_id_field};
 use super::{Refusal, not_blank};
 use crate::event::CallType;
-use crate::json::{Doc, Json, Kind, push_text};
+use crate::json::{Builder, Doc, Json, Kind};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// What one request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +19,8 @@ pub struct Limits {
     pub events: usize,
 }
 
-/// What is journalled for a call, or why it is not.
-pub type Record = Result<Arc<str>, Refusal>;
+/// What is journalled for a call, read already, or why it is not.
+pub type Record = Result<Doc, Refusal>;
 
 /// The write key in a body: `writeKey`, else `write_key`.
 pub fn write_key(root: Json<'_>) -> Option<Cow<'_, str>> {
@@ -30,13 +28,13 @@ pub fn write_key(root: Json<'_>) -> Option<Cow<'_, str>> {
 }
 
 /// The record of a single call; the path says its type. `new_id` makes a messageId where the call has none.
-pub fn single(body: &Doc, call_type: CallType, limits: Limits, new_id: &mut dyn FnMut() -> String) -> Record {
+pub fn single(body: Doc, call_type: CallType, limits: Limits, new_id: &mut dyn FnMut() -> String) -> Record {
     let root = body.root();
     let common = Common { call_type: Some(call_type), ..Common::default() };
-    match record(body, root, &common, limits, new_id)? {
-        Some(text) => Ok(text.into()),
-        None if root.raw().len() == body.text().len() => Ok(body.text().clone()),
-        None => Ok(root.raw().into()),
+    match record(root, &common, limits, new_id)? {
+        Some(doc) => Ok(doc),
+        None if root.raw().len() == body.text().len() => Ok(body),
+        None => Ok(Doc::of(root)),
     }
 }
 
@@ -68,8 +66,8 @@ pub fn batch(body: &Doc, limits: Limits, new_id: &mut dyn FnMut() -> String) -> 
                 format!("the batch has more than {} events; send the rest in another one", limits.events);
             return Err(Refusal::new("too_many_events", message));
         }
-        let text = record(body, call, &common, limits, new_id)?;
-        Ok(text.map_or_else(|| Arc::from(call.raw()), Arc::from))
+        let changed = record(call, &common, limits, new_id)?;
+        Ok(changed.unwrap_or_else(|| Doc::of(call)))
     });
     Ok(records.collect())
 }
@@ -125,14 +123,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A call's new text; `None` where it can stay as it is.
+/// A call as it is to be; `None` where it can stay as it is.
 fn record<'a>(
-    body: &'a Doc,
     call: Json<'a>,
     common: &Common<'a>,
     limits: Limits,
     new_id: &mut dyn FnMut() -> String,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Option<Doc>, Refusal> {
     if call.kind() != Kind::Object {
         return Err(Refusal::new(
             "not_an_object",
@@ -177,38 +174,56 @@ fn record<'a>(
         return Ok(None);
     }
 
-    let mut out = Object::with_capacity(size + given + 96);
+    let mut out = Builder::new(size + given + 96, call);
+    let object = out.open();
+    // Members that stay are copied as long as none between them goes.
+    let mut kept: Option<(Json<'_>, Json<'_>)> = None;
     for (key, value) in call.pairs() {
-        let is_replaced = match &*key.text().unwrap_or_default() {
-            "writeKey" | "write_key" => true,
-            "type" => call_type.is_some(),
-            "messageId" | "message_id" => message_id.is_some(),
-            "sentAt" | "sent_at" => sent_at.is_some(),
-            "context" => context.is_some(),
-            "integrations" => integrations.is_some(),
-            _ => false,
+        let is_replaced =
+            match &*key.plain_text().map_or_else(|| key.text().unwrap_or_default(), Cow::Borrowed) {
+                "writeKey" | "write_key" => true,
+                "type" => call_type.is_some(),
+                "messageId" | "message_id" => message_id.is_some(),
+                "sentAt" | "sent_at" => sent_at.is_some(),
+                "context" => context.is_some(),
+                "integrations" => integrations.is_some(),
+                _ => false,
+            };
+        kept = match kept {
+            Some((first, last)) if is_replaced => {
+                out.members(first, last);
+                None
+            }
+            _ if is_replaced => None,
+            Some((first, _)) => Some((first, value)),
+            None => Some((key, value)),
         };
-        if !is_replaced {
-            let (from, to) = (key.bounds().0 as usize, value.bounds().1 as usize);
-            out.comma().push_str(body.text().get(from..to).unwrap_or_default());
-        }
+    }
+    if let Some((first, last)) = kept {
+        out.members(first, last);
     }
     if let Some(call_type) = call_type {
-        push_text(out.member("type"), call_type.name());
+        out.key("type");
+        out.string(call_type.name());
     }
     if let Some(id) = message_id {
-        push_text(out.member("messageId"), &id);
+        out.key("messageId");
+        out.string(&id);
     }
     if let Some(sent_at) = sent_at {
-        out.member("sentAt").push_str(sent_at.raw());
+        out.key("sentAt");
+        out.value(sent_at);
     }
     if let Some(context) = context {
-        merge(out.member("context"), context, own_context);
+        out.key("context");
+        merge(&mut out, context, own_context);
     }
     if let Some(integrations) = integrations {
-        merge(out.member("integrations"), integrations, own_flags);
+        out.key("integrations");
+        merge(&mut out, integrations, own_flags);
     }
-    Ok(Some(out.close()))
+    out.close(object);
+    Ok(Some(out.finish()))
 }
 
 fn is_empty(json: Json<'_>) -> bool {
@@ -218,67 +233,42 @@ fn is_empty(json: Json<'_>) -> bool {
 }
 
 /// Writes `over` with whatever of `base` it does not have; objects that both have are merged in the same way.
-fn merge(out: &mut String, base: Json<'_>, over: Option<Json<'_>>) {
+fn merge(out: &mut Builder, base: Json<'_>, over: Option<Json<'_>>) {
     let Some(over) = over.filter(|over| over.kind() == Kind::Object && base.kind() == Kind::Object) else {
-        out.push_str(over.unwrap_or(base).raw());
-        return;
+        return out.value(over.unwrap_or(base));
     };
     let below: HashMap<Cow<'_, str>, Json<'_>> = base.members().collect();
     let above: HashMap<Cow<'_, str>, Json<'_>> = over.members().collect();
-    let mut object = Object::with_capacity(base.raw().len() + over.raw().len());
+    let object = out.open();
     for (key, value) in over.members() {
         let is_last = above.get(&key).is_some_and(|last| last.position() == value.position());
         if is_last {
             let below = below.get(&key).copied().filter(|below| below.kind() == Kind::Object);
-            let member = object.member(&key);
+            out.key(&key);
             match below {
-                Some(below) if value.kind() == Kind::Object => merge(member, below, Some(value)),
-                _ => member.push_str(value.raw()),
+                Some(below) if value.kind() == Kind::Object => merge(out, below, Some(value)),
+                _ => out.value(value),
             }
         }
     }
     for (key, value) in base.members() {
         let is_last = below.get(&key).is_some_and(|last| last.position() == value.position());
         if is_last && !above.contains_key(&key) {
-            object.member(&key).push_str(value.raw());
+            out.key(&key);
+            out.value(value);
         }
     }
-    out.push_str(&object.close());
-}
-
-/// A JSON object that is being written.
-struct Object(String);
-
-impl Object {
-    fn with_capacity(bytes: usize) -> Object {
-        let mut out = String::with_capacity(bytes);
-        out.push('{');
-        Object(out)
-    }
-
-    fn comma(&mut self) -> &mut String {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        &mut self.0
-    }
-
-    fn member(&mut self, key: &str) -> &mut String {
-        push_text(self.comma(), key);
-        self.0.push(':');
-        &mut self.0
-    }
-
-    fn close(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
+    out.close(object);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use proptest::prelude::*;
+
+    type Text = Result<Arc<str>, Refusal>;
 
     const LIMITS: Limits = Limits { event_bytes: 32 << 10, events: 3 };
 
@@ -286,23 +276,31 @@ mod tests {
         Doc::parse(text.into()).unwrap()
     }
 
-    fn one(text: &str) -> Record {
-        single(&doc(text), CallType::Identify, LIMITS, &mut || "NEW".to_owned())
+    /// A record's text, after making sure that its nodes are those of that text.
+    fn text(record: Record) -> Text {
+        let record = record?;
+        assert_eq!(format!("{record:?}"), format!("{:?}", doc(record.text())));
+        Ok(record.text().clone())
     }
 
-    fn many(text: &str) -> Result<Vec<Record>, Refusal> {
+    fn one(body: &str) -> Text {
+        text(single(doc(body), CallType::Identify, LIMITS, &mut || "NEW".to_owned()))
+    }
+
+    fn many(body: &str) -> Result<Vec<Text>, Refusal> {
         let mut made = 0;
-        batch(&doc(text), LIMITS, &mut || {
+        let records = batch(&doc(body), LIMITS, &mut || {
             made += 1;
             format!("NEW{made}")
-        })
+        });
+        Ok(records?.into_iter().map(text).collect())
     }
 
     #[test]
     fn a_call_that_needs_nothing_is_not_copied() {
         let body = doc(r#"{"type": "identify",  "messageId":"m", "traits":{"a" : 1}}"#);
-        let text = single(&body, CallType::Identify, LIMITS, &mut || unreachable!()).unwrap();
-        assert!(Arc::ptr_eq(&text, body.text()));
+        let record = single(body.clone(), CallType::Identify, LIMITS, &mut || unreachable!()).unwrap();
+        assert!(Arc::ptr_eq(record.text(), body.text()));
     }
 
     #[test]
@@ -500,7 +498,7 @@ mod tests {
             }
             // Done once more, nothing changes.
             let again = batch(&doc(&format!("{{\"batch\":[{record}]}}")), LIMITS, &mut || unreachable!()).unwrap();
-            prop_assert_eq!(again[0].as_ref().unwrap().to_string(), record.to_string());
+            prop_assert_eq!(again[0].as_ref().unwrap().text().to_string(), record.to_string());
         }
     }
 }
