@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
 use super::*;
@@ -267,19 +268,23 @@ async fn dropped_claims_do_not_pile_up_reads() {
     options.tail_bytes = 0;
     let (now, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
     let (running, highest) = (Arc::clone(&now), Arc::clone(&most));
+    // A disk that answers nothing while this is locked.
+    let disk = Arc::new(Mutex::new(()));
+    let slow = Arc::clone(&disk);
     let decode = move |_: &Head, body: &[u8]| {
         highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        // A slow disk.
-        std::thread::sleep(Duration::from_millis(100));
+        drop(slow.lock());
         running.fetch_sub(1, Ordering::SeqCst);
         String::from_utf8(body.to_vec()).ok()
     };
     let (queue, _) = LocalQueue::open(options, Arc::new(decode), Arc::new(real_now)).unwrap();
     queue.append(vec![entry("one", 1, 1)]).await.unwrap();
+    let stuck = disk.lock().unwrap();
     for _ in 0..20 {
         let dropped = tokio::time::timeout(Duration::from_millis(2), queue.claim("a", 1)).await;
-        assert!(dropped.is_err(), "the read takes longer");
+        assert!(dropped.is_err(), "nothing can be read");
     }
+    drop(stuck);
     assert_eq!(names(&claim(&queue, "a", 1).await), ["one"]);
     assert_eq!(most.load(Ordering::SeqCst), 1, "reads of one lane at the same time");
 }
