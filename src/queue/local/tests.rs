@@ -262,6 +262,7 @@ async fn many_large_retries_are_fetched_again_whatever_their_order() {
 }
 
 #[tokio::test]
+#[allow(clippy::await_holding_lock, reason = "the lock is the disk that does not answer")]
 async fn dropped_claims_do_not_pile_up_reads() {
     let place = tempfile::tempdir().unwrap();
     let mut options = Options::new(journal::Options::new(place.path()), vec!["a".into()]);
