@@ -47,12 +47,8 @@ impl<'s> Checker<'_, '_, 's> {
         }
         self.policies(&schema.rest.policies);
         for field in &schema.rest.fields {
-            self.data(
-                [&field.of, &field.only, &field.names, &field.drop, &field.key, &field.value]
-                    .into_iter()
-                    .flatten(),
-                IN_FIELD,
-            );
+            self.data([&field.of, &field.only, &field.key, &field.value].into_iter().flatten(), IN_FIELD);
+            self.data([&field.names, &field.drop].into_iter().flatten(), IN_NAMES);
             self.policies(&field.policies);
         }
         for (position, request) in schema.requests.iter().enumerate() {

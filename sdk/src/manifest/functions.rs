@@ -128,6 +128,7 @@ pub static FUNCTIONS: &[Function] = &[
     // hash, code
     pure("md5", Type::Text, Some(Type::Text), &[], code::md5),
     pure("sha1", Type::Text, Some(Type::Text), &[], code::sha1),
+    pure("sha256", Type::Text, Some(Type::Text), &[], code::sha256),
     pure("hmac_sha1", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::hmac_sha1),
     pure("hmac_sha256", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::hmac_sha256),
     pure("ed25519", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::ed25519),

@@ -108,6 +108,8 @@ pub(super) const IN_RULE_ITEM: Place =
     place("item of a rule", &[CALL, &["settings", "values", "tables", "identity"]]);
 pub(super) const IN_FIELD: Place =
     place("a field", &[CALL, ENTRY, &["settings", "values", "tables", "identity", "fetch", "rest"]]);
+/// What is decided when a destination is configured.
+pub(super) const IN_NAMES: Place = place("names or drop of a field", &[&["settings", "values", "tables"]]);
 pub(super) const IN_POLICY: Place = place("a policy", &[&["value", "settings", "tables"]]);
 pub(super) const IN_FETCH: Place = place("a fetch", &[&["settings", "tables"]]);
 pub(super) const IN_KEEP: Place = place("what a fetch keeps", &[REPLY, ENTRY, &["settings", "tables"]]);

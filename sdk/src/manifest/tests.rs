@@ -243,6 +243,11 @@ fn mistakes_are_reported_with_their_place_and_remedy() {
             ],
         ),
         (
+            "{ name = \"custom\" }",
+            "{ name = \"custom\", names = \"{custom.names}\" }",
+            &["17:40: custom cannot be read in names or drop of a field"],
+        ),
+        (
             "batch =",
             "method = \"put\"\nencoding = \"xml\"\nbatch =",
             &[

@@ -37,6 +37,10 @@ pub(super) fn sha1<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Opt
     Some(Value::text(hex_text(&Sha1::digest(bytes(&input)?))))
 }
 
+pub(super) fn sha256<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
+    Some(Value::text(hex_text(&Sha256::digest(bytes(&input)?))))
+}
+
 pub(super) fn hmac_sha1<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     let mut mac = Hmac::<Sha1>::new_from_slice(&bytes(value_at(args, 0)?)?).ok()?;
     mac.update(&bytes(&input)?);
