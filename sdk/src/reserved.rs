@@ -265,7 +265,7 @@ struct Entry {
     is_dotted: bool,
 }
 
-/// Recognised names by length of their folded form; each list is short enough to be searched in order.
+/// Recognised names by length and last letter of their folded form, see [`bucket`]: seldom more than two in one.
 static TABLE: LazyLock<Box<[Vec<Entry>]>> = LazyLock::new(|| {
     let canonical = Reserved::ALL.iter().map(|r| (Meaning::Trait(*r), 0, r.name()));
     let groups = Group::ALL.iter().map(|group| (Meaning::Group(*group), 0, group.name()));
@@ -275,16 +275,25 @@ static TABLE: LazyLock<Box<[Vec<Entry>]>> = LazyLock::new(|| {
     let flat = FLAT
         .iter()
         .flat_map(|(r, names)| names.iter().zip(0..).map(|(name, at)| (Meaning::Flat(*r), at, *name)));
-    let mut table: Vec<Vec<Entry>> = (0..=LONGEST).map(|_| Vec::new()).collect();
+    let mut table: Vec<Vec<Entry>> = (0..(LONGEST + 1) << LETTER_BITS).map(|_| Vec::new()).collect();
     for (meaning, alias, snake) in canonical.chain(groups).chain(aliases).chain(flat) {
         let folded: Box<[u8]> = snake.bytes().filter(|byte| *byte != b'_').collect();
-        if let Some(bucket) = table.get_mut(folded.len()) {
+        if let Some(bucket) = table.get_mut(bucket(&folded)) {
             let is_dotted = snake.contains('.');
             bucket.push(Entry { folded, snake, camel: camel(snake), meaning, alias, is_dotted });
         }
     }
     table.into()
 });
+
+/// Enough to tell the letters from each other.
+const LETTER_BITS: usize = 5;
+
+/// Where a folded name stands in the table.
+fn bucket(folded: &[u8]) -> usize {
+    let last = folded.last().copied().unwrap_or(0);
+    folded.len() << LETTER_BITS | usize::from(last) & ((1 << LETTER_BITS) - 1)
+}
 
 /// Length of the longest folded name, `subscription.serviceperiodcancelledat` and its like; a test keeps it true.
 const LONGEST: usize = 40;
@@ -350,10 +359,7 @@ pub(crate) fn find(group: Option<Group>, key: &str) -> Option<Found> {
         length += usize::from(folded != 0);
     }
     let folded = buffer.get(..length)?;
-    let last = folded.last();
-    // The last letter tells most names of one length apart, members of one object too.
-    let entry =
-        TABLE.get(length)?.iter().find(|entry| entry.folded.last() == last && &*entry.folded == folded)?;
+    let entry = TABLE.get(bucket(folded))?.iter().find(|entry| &*entry.folded == folded)?;
     let skip = group.map_or(0, |group| group.name().len() + 1);
     let spelling = if entry.snake.get(skip..) == Some(key) {
         0

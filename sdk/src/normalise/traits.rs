@@ -63,7 +63,7 @@ impl<'a> Draft<'a> {
     pub(super) fn traits(&mut self, traits: Option<Json<'a>>) {
         self.reserved = vec![Slot::Absent; Reserved::COUNT].into();
         let Some(traits) = traits else { return };
-        let mut candidates = Vec::with_capacity(16);
+        let mut candidates = Vec::with_capacity(24);
         for (key, value) in traits.pairs() {
             let found = match key.plain_text() {
                 Some(name) => find(None, name),
