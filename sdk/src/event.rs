@@ -178,6 +178,11 @@ impl Event {
         }
     }
 
+    /// Whether the call gave a reserved trait a value.
+    pub fn has(&self, reserved: Reserved) -> bool {
+        !matches!(self.reserved.get(reserved as usize), None | Some(Slot::Absent | Slot::Null))
+    }
+
     /// Whether `name` was put together from first and last name; then it is none of the traits that the caller sent.
     pub fn name_is_derived(&self) -> bool {
         self.name_is_derived

@@ -1,13 +1,15 @@
 //! Puts a plan together: binds every section of a manifest with the settings of one destination, and decides what the
 //! settings alone decide.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
+use super::forms::{DatePolicy, TextForm};
+use super::lookup::{NameMap, NameSet};
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, RulePlan, Wait};
-use super::rest::{Arrays, Entry, Kinds, Nested, Null, Only, Rest};
+use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
 use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
 use super::source::Data;
 use super::tree::{Needs, Node, Source};
@@ -338,13 +340,16 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     let placed = customs.iter().filter(|path| is_placed(path));
     let mut rest = Rest {
         null,
-        dates: binder.optional(&base.policies.dates, Place::Plain),
+        dates: binder.optional(&base.policies.dates, Place::Plain).map(DatePolicy::new),
         fields: binder.fields.len(),
         scalars: left(None),
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))
-            .map(|group| (*group, left(Some(*group))))
+            .map(|group| {
+                let members = left(Some(*group)).into_iter().map(|one| (one, one.place().1));
+                (*group, members.collect())
+            })
             .collect(),
         placed: placed.filter_map(|path| names.get(&(Root::Custom, path.clone())).copied()).collect(),
         drop: base.drop.iter().cloned().collect(),
@@ -375,7 +380,7 @@ fn word(binder: &mut Binder<'_>, data: &Data) -> String {
     value.and_then(|value| value.as_text().map(|text| text.into_owned())).unwrap_or_default()
 }
 
-fn words(value: &Value<'static>) -> HashSet<String> {
+fn words(value: &Value<'static>) -> NameSet {
     settings::as_table(value).map(|table| table.names().iter().cloned().collect()).unwrap_or_default()
 }
 
@@ -393,7 +398,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
     if matches!(&only, Only::Names(names) if names.is_empty()) {
         return None;
     }
-    let names: Option<HashMap<String, String>> = match &field.names {
+    let names: Option<NameMap<String>> = match &field.names {
         None => None,
         Some(data) => {
             let members = binder.constant(data).and_then(Value::members).unwrap_or_default();
@@ -403,7 +408,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             Some(members.into_iter().filter_map(named).collect())
         }
     };
-    if names.as_ref().is_some_and(HashMap::is_empty) {
+    if names.as_ref().is_some_and(NameMap::is_empty) {
         return None;
     }
     let of = field.of.as_ref().filter(|of| !is_rest(of)).map(|of| binder.data(of, Place::Plain));
@@ -430,7 +435,12 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
     };
     let guess_dates = policy(&own.guess_dates, &base.guess_dates, "false") == "true";
     let null = null_policy(binder, &own.null).or_else(|| null_policy(binder, &base.null)).unwrap_or_default();
-    let dates = own.dates.as_ref().or(base.dates.as_ref()).map(|data| binder.data(data, Place::Plain));
+    let dates = own
+        .dates
+        .as_ref()
+        .or(base.dates.as_ref())
+        .map(|data| DatePolicy::new(binder.data(data, Place::Plain)));
+    let key = binder.optional(&field.key, Place::Plain);
     Some(Entry {
         field: binder.fields.iter().position(|name| *name == field.name).unwrap_or(0),
         of,
@@ -443,7 +453,8 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             .map(|value| words(&value))
             .unwrap_or_default(),
         kinds: Kinds::named(&field.kinds),
-        key: binder.optional(&field.key, Place::Plain),
+        naming: naming(key.as_ref()),
+        key,
         value: binder.optional(&field.value, Place::Plain),
         max: field.max.unwrap_or(usize::MAX),
         null,
@@ -452,6 +463,15 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
         dates,
         guess_dates,
     })
+}
+
+/// How an entry's names are made, where that is one of the usual ways.
+fn naming(key: Option<&Node>) -> Naming {
+    let Some(node) = key else { return Naming::Same };
+    match TextForm::of(node) {
+        Some((Source::Key, form)) => Naming::Part(form),
+        _ => Naming::Node,
+    }
 }
 
 /// Whether a text is `{rest}`.

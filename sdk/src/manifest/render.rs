@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::expression::Member;
+use super::forms::{Chain, DatePolicy, Form, Found, is_blank};
 use super::functions::{self, Arg};
 use super::plan::Program;
 use super::rest::{FieldBuffer, Null};
@@ -97,7 +98,7 @@ pub(crate) struct Scope<'a> {
     pub key: Option<&'a Value<'a>>,
     pub value: Option<&'a Value<'a>>,
     /// How dates are written that name no format.
-    pub dates: Option<&'a Node>,
+    pub dates: Option<&'a DatePolicy>,
     /// Whether texts that look like a moment count as dates.
     pub guess_dates: bool,
     pub now_ms: i64,
@@ -211,14 +212,19 @@ impl<'a> Scope<'a> {
             return Ok(Value::text(self.items));
         }
         let input = self.eval(&call.input)?;
-        let mut args = Vec::with_capacity(call.args.len());
-        for argument in &call.args {
-            args.push(match argument {
-                Argument::Table(table) => Arg::Table(table),
-                Argument::Node(node) => Arg::Value(self.eval(node).ok()),
-            });
-        }
-        let value = functions::apply(call.function, input, &args, self.now_ms).ok_or(Gone::Absent)?;
+        let argument = |argument: &'a Argument| match argument {
+            Argument::Table(table) => Arg::Table(table),
+            Argument::Node(node) => Arg::Value(self.eval(node).ok()),
+        };
+        let value = match &*call.args {
+            [] => functions::apply(call.function, input, &[], self.now_ms),
+            [one] => functions::apply(call.function, input, &[argument(one)], self.now_ms),
+            all => {
+                let all: Vec<Arg<'a>> = all.iter().map(argument).collect();
+                functions::apply(call.function, input, &all, self.now_ms)
+            }
+        };
+        let value = value.ok_or(Gone::Absent)?;
         Ok(if self.hide && call.secret { Value::text(MASK) } else { value })
     }
 
@@ -232,7 +238,7 @@ impl<'a> Scope<'a> {
             Source::Reserved(reserved) => {
                 self.event.and_then(|event| Value::from_field(event.reserved(*reserved)))
             }
-            Source::Group(group) => self.event.and_then(|event| group_value(event, *group, Reserved::ALL)),
+            Source::Group(group) => self.event.and_then(|event| group_value(event, *group, group.members())),
             Source::Named(id) => self.event.and_then(|event| event.named(*id)).map(Value::from_json),
             Source::Option(spec) => self.option(spec),
             Source::Raw => self.event.map(|event| Value::from_json(event.raw())),
@@ -338,6 +344,7 @@ impl<'a> Scope<'a> {
                 }
                 Ok(if constant.counts { Wrote::Present } else { Wrote::Constant })
             }
+            Node::Source(Source::Reserved(reserved)) => self.write_reserved(*reserved, out),
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
@@ -360,7 +367,10 @@ impl<'a> Scope<'a> {
                 ("values", Node::Field(slot)) => {
                     self.write_field(*slot, out, '[', FieldBuffer::push_values, ']')
                 }
-                _ => self.write_value(&self.call(call)?, out),
+                _ => match call.form.as_ref().and_then(|form| self.write_form(form, out)) {
+                    Some(wrote) => wrote,
+                    None => self.write_value(&self.call(call)?, out),
+                },
             },
             Node::Nullable(inner, source) => match self.write(inner, out) {
                 Err(Gone::Absent) if self.is_null(source) => self.write_null(out),
@@ -388,15 +398,63 @@ impl<'a> Scope<'a> {
 
     fn write_date(&self, date: Date, out: &mut String) {
         let mark = out.len();
-        if let Some(node) = self.dates {
-            let value = Value::Date(date);
-            let scope = Scope { value: Some(&value), dates: None, ..*self };
-            if scope.write(node, out).is_ok() {
+        if let Some(policy) = self.dates {
+            let written = policy.write(date, out).unwrap_or_else(|| {
+                // What the policy writes is a text of the vendor's form: no date is looked for in it.
+                let value = Value::Date(date);
+                let scope = Scope { value: Some(&value), dates: None, guess_dates: false, ..*self };
+                scope.write(&policy.node, out).is_ok()
+            });
+            if written {
                 return;
             }
         }
         out.truncate(mark);
-        push_text(out, &Value::Date(date).as_text().unwrap_or_default());
+        (Dates::ISO.write)(date, out);
+    }
+
+    fn write_reserved(&self, reserved: Reserved, out: &mut String) -> Result<Wrote, Gone> {
+        match self.event.map_or(Field::Absent, |event| event.reserved(reserved)) {
+            Field::Text(text) if is_blank(text) => return Err(Gone::Absent),
+            Field::Text(text) if self.guess_dates => return self.write_value(&Value::text(text), out),
+            Field::Text(text) => push_text(out, text),
+            Field::Number(number) => out.push_str(number),
+            Field::Date(date) => self.write_date(date, out),
+            Field::Absent | Field::Null => return Err(Gone::Absent),
+        }
+        Ok(Wrote::Present)
+    }
+
+    /// Writes a usual chain; `None` where the value is not the usual one.
+    fn write_form(&self, form: &'a Form, out: &mut String) -> Option<Result<Wrote, Gone>> {
+        let value = match self.source(&form.source) {
+            Ok(value) => value,
+            Err(gone) => return Some(Err(gone)),
+        };
+        let wrote = match (&value, &form.chain) {
+            (Value::Text(text), Chain::Text(steps)) if !self.guess_dates => match steps.take(text) {
+                Found::Unsure => return None,
+                Found::Absent => false,
+                Found::Part(part) => {
+                    push_text(out, part);
+                    true
+                }
+            },
+            (Value::Date(date), Chain::Date(step)) => step.write(*date, out),
+            _ => return None,
+        };
+        Some(if wrote { Ok(Wrote::Present) } else { Err(Gone::Absent) })
+    }
+
+    /// Whether it is quickly seen that a node is absent.
+    fn is_absent(&self, node: &'a Node) -> bool {
+        match (node, self.event) {
+            (Node::Source(Source::Reserved(reserved)), Some(event)) => !event.has(*reserved),
+            (Node::Source(Source::Named(id)), Some(event)) => event.named(*id).is_none(),
+            (Node::First(nodes), _) => nodes.iter().all(|node| self.is_absent(node)),
+            (Node::Call(call), _) => self.is_absent(&call.input),
+            _ => false,
+        }
     }
 
     fn write_source(&self, source: &Source, out: &mut String) -> Result<Wrote, Gone> {
@@ -460,6 +518,9 @@ impl<'a> Scope<'a> {
         let mut present = false;
         let mut written: u64 = 0;
         for (position, (key, node)) in table.entries.iter().enumerate() {
+            if self.is_absent(node) {
+                continue;
+            }
             let mark = out.len();
             if mark > start + 1 {
                 out.push(',');
@@ -522,7 +583,16 @@ impl<'a> Scope<'a> {
                 any
             }
             Node::Field(slot) => {
-                let Some(buffer) = self.fields.get(*slot) else { return false };
+                let Some(buffer) = self.fields.get(*slot).filter(|buffer| !buffer.is_empty()) else {
+                    return false;
+                };
+                if !buffer.has_any(table.name_bits, is_taken) {
+                    if out.len() > inner {
+                        out.push(',');
+                    }
+                    out.push_str(buffer.members());
+                    return true;
+                }
                 for (key, member) in buffer.iter() {
                     if is_taken(key) {
                         self.notes.warn("key_taken", key);
@@ -533,7 +603,7 @@ impl<'a> Scope<'a> {
                     }
                     out.push_str(member);
                 }
-                !buffer.is_empty()
+                true
             }
             _ => {
                 let mut any = false;
@@ -614,14 +684,15 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
 }
 
 /// The members of `address`, `company` or `subscription` that the call has: those of `reserved`, and the others.
-pub(crate) fn group_value<'a>(event: &'a Event, group: Group, reserved: &[Reserved]) -> Option<Value<'a>> {
+pub(crate) fn group_value<'a>(
+    event: &'a Event,
+    group: Group,
+    reserved: &[(Reserved, &'static str)],
+) -> Option<Value<'a>> {
     let mut members = Vec::new();
-    for one in reserved {
-        if let (Some(of), member) = one.place()
-            && of == group
-            && let Some(value) = Value::from_field(event.reserved(*one))
-        {
-            members.push((Cow::Borrowed(member), value));
+    for (one, member) in reserved {
+        if let Some(value) = Value::from_field(event.reserved(*one)) {
+            members.push((Cow::Borrowed(*member), value));
         }
     }
     members
@@ -657,7 +728,7 @@ fn write_event(event: &Event, out: &mut String) {
         }
     }
     for group in Group::ALL {
-        if let Some(value) = group_value(event, *group, Reserved::ALL) {
+        if let Some(value) = group_value(event, *group, group.members()) {
             member(out, group.name(), &value);
         }
     }

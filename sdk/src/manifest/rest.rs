@@ -2,13 +2,14 @@
 //! It does not decide where a field is written; bodies do.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 
+use super::forms::{DatePolicy, Found, TextForm};
 use super::functions::time;
+use super::lookup::{Hashed, NameMap, NameSet, bit};
 use super::render::{Scope, group_value};
 use super::tree::Node;
 use super::value::{Value, ValueKind};
-use crate::event::{Event, Field};
+use crate::event::Event;
 use crate::json::push_text;
 use crate::names::NameId;
 use crate::reserved::{Group, Reserved};
@@ -50,17 +51,17 @@ pub(crate) enum Arrays {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rest {
     pub null: Null,
-    pub dates: Option<Node>,
+    pub dates: Option<DatePolicy>,
     pub entries: Vec<Entry>,
     /// How many fields there are.
     pub fields: usize,
     /// Reserved traits that no line names, but for members of groups.
     pub scalars: Vec<Reserved>,
-    /// Members of groups that no line names.
-    pub groups: Vec<(Group, Vec<Reserved>)>,
+    /// Members of groups that no line names, each with its name there.
+    pub groups: Vec<(Group, Vec<(Reserved, &'static str)>)>,
     /// Custom traits that a line names.
     pub placed: Vec<NameId>,
-    pub drop: HashSet<String>,
+    pub drop: NameSet,
 }
 
 /// One entry of `[rest].fields`.
@@ -70,24 +71,36 @@ pub(crate) struct Entry {
     /// What is looped over instead of the rest.
     pub of: Option<Node>,
     pub only: Only,
-    pub names: Option<HashMap<String, String>>,
-    pub drop: HashSet<String>,
+    pub names: Option<NameMap<String>>,
+    pub drop: NameSet,
     pub kinds: Kinds,
     pub key: Option<Node>,
+    pub naming: Naming,
     pub value: Option<Node>,
     pub max: usize,
     pub null: Null,
     pub nested: Nested,
     pub arrays: Arrays,
-    pub dates: Option<Node>,
+    pub dates: Option<DatePolicy>,
     pub guess_dates: bool,
+}
+
+/// How an entry makes a member's name of a trait's.
+#[derive(Clone, Debug)]
+pub(crate) enum Naming {
+    /// It leaves it as it is.
+    Same,
+    /// The usual functions.
+    Part(TextForm),
+    /// The entry's `key`, whatever it is.
+    Node,
 }
 
 /// Which traits an entry takes.
 #[derive(Clone, Debug)]
 pub(crate) enum Only {
     All,
-    Names(HashSet<String>),
+    Names(NameSet),
     /// A list known only when an event or a fetch is there.
     Node(Node),
 }
@@ -140,6 +153,8 @@ pub(crate) struct FieldBuffer {
 
 #[derive(Clone, Copy, Debug)]
 struct MemberSpan {
+    /// Of the name.
+    hash: u64,
     name_start: u32,
     start: u32,
     value_start: u32,
@@ -179,6 +194,14 @@ impl FieldBuffer {
         })
     }
 
+    /// Whether one of the members has a name of which `is_taken`; `bits` are those of all names that could be.
+    pub fn has_any(&self, bits: u64, is_taken: impl Fn(&str) -> bool) -> bool {
+        let could_be = |(span, (name, ..)): (&MemberSpan, (&str, usize, usize, usize))| {
+            bits & bit(span.hash) != 0 && is_taken(name)
+        };
+        self.seen & bits != 0 && self.members.iter().zip(self.spans()).any(could_be)
+    }
+
     /// Writes the names as JSON texts.
     pub fn push_keys(&self, out: &mut String) {
         for (at, (name, ..)) in self.spans().enumerate() {
@@ -199,27 +222,33 @@ impl FieldBuffer {
         }
     }
 
-    fn has(&self, name: &str, bit: u64) -> bool {
-        self.seen & bit != 0 && self.spans().any(|(taken, ..)| taken == name)
+    fn has(&self, name: Hashed<'_>) -> bool {
+        self.seen & name.bit() != 0
+            && self
+                .members
+                .iter()
+                .zip(self.spans())
+                .any(|(span, (taken, ..))| span.hash == name.hash && taken == name.name)
     }
 
     /// Adds a member whose value `write` writes, unless that says that there is none.
-    fn add(&mut self, name: &str, bit: u64, write: impl FnOnce(&mut String) -> bool) {
+    fn add(&mut self, name: Hashed<'_>, write: impl FnOnce(&mut String) -> bool) {
         let mark = self.text.len();
         if mark > 0 {
             self.text.push(',');
         }
         let start = self.text.len() as u32;
-        push_text(&mut self.text, name);
+        push_text(&mut self.text, name.name);
         self.text.push(':');
         let value_start = self.text.len() as u32;
         if !write(&mut self.text) {
             self.text.truncate(mark);
             return;
         }
-        self.members.push(MemberSpan { name_start: self.names.len() as u32, start, value_start });
-        self.names.push_str(name);
-        self.seen |= bit;
+        let name_start = self.names.len() as u32;
+        self.members.push(MemberSpan { hash: name.hash, name_start, start, value_start });
+        self.names.push_str(name.name);
+        self.seen |= name.bit();
     }
 }
 
@@ -233,7 +262,7 @@ impl Rest {
             let Some(Ok(value)) = entry.of.as_ref().map(|of| scope.eval(of)) else { continue };
             for (key, value) in entries_of(value) {
                 if entry.kinds.has(value.kind()) {
-                    entry.write(scope, &key, &value, buffers);
+                    entry.write(scope, Hashed::new(&key), &value, buffers);
                 }
             }
         }
@@ -241,27 +270,29 @@ impl Rest {
 
     fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
         for reserved in &self.scalars {
-            let field = event.reserved(*reserved);
             let derived = *reserved == Reserved::Name && event.name_is_derived();
-            if field == Field::Absent || derived {
+            if derived {
                 continue;
             }
-            if let Some(value) = Value::from_field(field) {
-                self.hand(scope, 0, reserved.name(), reserved.name(), value, buffers);
+            if let Some(value) = Value::from_field(event.reserved(*reserved)) {
+                let name = Hashed::new(reserved.name());
+                self.hand(scope, 0, name, name, &value, buffers);
             }
         }
         let named = self.placed.iter().filter_map(|id| event.named(*id));
         let placed: Vec<u32> = named.map(|json| json.position()).collect();
         for (group, members) in &self.groups {
             if let Some(value) = self.group(event, *group, members, &placed) {
-                self.hand(scope, 0, group.name(), group.name(), value, buffers);
+                let name = Hashed::new(group.name());
+                self.hand(scope, 0, name, name, &value, buffers);
             }
         }
         for (key, json) in event.customs() {
-            if placed.contains(&json.position()) || self.drop.contains(key) {
+            let name = Hashed::new(key);
+            if placed.contains(&json.position()) || self.drop.has(name) {
                 continue;
             }
-            self.hand(scope, 0, key, key, Value::from_json(json), buffers);
+            self.hand(scope, 0, name, name, &Value::from_json(json), buffers);
         }
     }
 
@@ -269,7 +300,7 @@ impl Rest {
         &self,
         event: &'a Event,
         group: Group,
-        members: &[Reserved],
+        members: &[(Reserved, &'static str)],
         placed: &[u32],
     ) -> Option<Value<'a>> {
         let value = group_value(event, group, members)?;
@@ -289,50 +320,51 @@ impl Rest {
         &'a self,
         scope: &Scope<'a>,
         from: usize,
-        of_trait: &str,
-        key: &str,
-        value: Value<'a>,
+        of_trait: Hashed<'_>,
+        key: Hashed<'_>,
+        value: &Value<'a>,
         buffers: &mut [FieldBuffer],
     ) {
+        let kind = value.kind();
+        let guessed = std::cell::OnceCell::new();
         for (position, entry) in self.entries.iter().enumerate().skip(from) {
             if entry.of.is_some() || !entry.takes(scope, of_trait) {
                 continue;
             }
-            let kind = value.kind();
             match (kind, &entry.nested, &entry.arrays) {
                 (ValueKind::Object, Nested::Flatten(separator), _) => {
-                    for (member, value) in value.members().unwrap_or_default() {
-                        self.hand(
-                            scope,
-                            position,
-                            of_trait,
-                            &format!("{key}{separator}{member}"),
-                            value,
-                            buffers,
-                        );
+                    for (member, value) in value.clone().members().unwrap_or_default() {
+                        let key = format!("{}{separator}{member}", key.name);
+                        self.hand(scope, position, of_trait, Hashed::new(&key), &value, buffers);
                     }
                     return;
                 }
                 (ValueKind::List, _, Arrays::Index) => {
-                    for (at, value) in value.elements().unwrap_or_default().into_iter().enumerate() {
-                        self.hand(scope, position, of_trait, &format!("{key}.{at}"), value, buffers);
+                    for (at, value) in value.clone().elements().unwrap_or_default().into_iter().enumerate() {
+                        let key = format!("{}.{at}", key.name);
+                        self.hand(scope, position, of_trait, Hashed::new(&key), &value, buffers);
                     }
                     return;
                 }
                 _ => {}
             }
-            let value = match &value {
-                Value::Text(text) if entry.guess_dates => time::moment(text).map(Value::Date),
-                _ => None,
-            }
-            .unwrap_or_else(|| value.clone());
+            let value = match value {
+                Value::Text(text) if entry.guess_dates => {
+                    guessed.get_or_init(|| time::moment(text).map(Value::Date)).as_ref().unwrap_or(value)
+                }
+                _ => value,
+            };
             if !entry.kinds.has(value.kind()) {
                 continue;
             }
-            let key = entry.names.as_ref().and_then(|names| names.get(of_trait)).map_or(key, |name| name);
+            let key = match entry.names.as_ref().and_then(|names| names.get(of_trait)) {
+                Some(name) => Hashed::new(name),
+                None => key,
+            };
             match entry.shaped(value) {
                 Some(value) => entry.write(scope, key, &value, buffers),
-                None => return,
+                None if entry.is_dropped(value.kind()) => {}
+                None => entry.write(scope, key, value, buffers),
             }
             return;
         }
@@ -341,49 +373,81 @@ impl Rest {
 
 impl Entry {
     /// Whether it takes traits of that name.
-    fn takes(&self, scope: &Scope<'_>, name: &str) -> bool {
+    fn takes(&self, scope: &Scope<'_>, name: Hashed<'_>) -> bool {
         let named = match (&self.names, &self.only) {
-            (Some(names), _) => names.contains_key(name),
+            (Some(names), _) => names.has(name),
             (None, Only::All) => true,
-            (None, Only::Names(names)) => names.contains(name),
-            (None, Only::Node(node)) => is_listed(scope, node, name),
+            (None, Only::Names(names)) => names.has(name),
+            (None, Only::Node(node)) => is_listed(scope, node, name.name),
         };
-        named && !self.drop.contains(name)
+        named && !self.drop.has(name)
     }
 
-    /// Lists and objects as the policies say; `None` where they are dropped.
-    fn shaped<'a>(&self, value: Value<'a>) -> Option<Value<'a>> {
+    /// Whether the policies leave values of that kind out.
+    fn is_dropped(&self, kind: ValueKind) -> bool {
+        match kind {
+            ValueKind::Object => self.nested == Nested::Drop,
+            ValueKind::List => self.arrays == Arrays::Drop,
+            _ => false,
+        }
+    }
+
+    /// A list or an object as the policies make it into something else; `None` where they do not.
+    fn shaped<'a>(&self, value: &Value<'a>) -> Option<Value<'a>> {
         let as_json = |value: &Value<'_>| {
             let mut json = String::new();
             value.write_json(&mut json, &super::value::Dates::ISO);
             json
         };
-        match value.kind() {
-            ValueKind::Object => match self.nested {
-                Nested::Drop => None,
-                Nested::Json => Some(Value::text(as_json(&value))),
-                _ => Some(value),
-            },
-            ValueKind::List => match &self.arrays {
-                Arrays::Drop => None,
-                Arrays::Json => Some(Value::text(as_json(&value))),
-                Arrays::Join(joiner) => {
-                    let elements = value.elements().unwrap_or_default();
-                    let texts: Vec<String> = elements
-                        .iter()
-                        .map(|element| element.as_text().map_or_else(|| as_json(element), Cow::into_owned))
-                        .collect();
-                    Some(Value::text(texts.join(joiner)))
-                }
-                _ => Some(value),
-            },
-            _ => Some(value),
+        match (value.kind(), &self.nested, &self.arrays) {
+            (ValueKind::Object, Nested::Json, _) | (ValueKind::List, _, Arrays::Json) => {
+                Some(Value::text(as_json(value)))
+            }
+            (ValueKind::List, _, Arrays::Join(joiner)) => {
+                let elements = value.clone().elements().unwrap_or_default();
+                let texts: Vec<String> = elements
+                    .iter()
+                    .map(|element| element.as_text().map_or_else(|| as_json(element), Cow::into_owned))
+                    .collect();
+                Some(Value::text(texts.join(joiner)))
+            }
+            _ => None,
         }
     }
 
     /// Writes one member into the entry's field.
-    fn write<'a>(&'a self, scope: &Scope<'a>, key: &str, value: &Value<'a>, buffers: &mut [FieldBuffer]) {
+    fn write<'a>(
+        &'a self,
+        scope: &Scope<'a>,
+        key: Hashed<'_>,
+        value: &Value<'a>,
+        buffers: &mut [FieldBuffer],
+    ) {
         let Some(buffer) = buffers.get_mut(self.field) else { return };
+        let part = match &self.naming {
+            Naming::Same => Found::Part(key.name),
+            Naming::Part(form) => form.take(key.name),
+            Naming::Node => Found::Unsure,
+        };
+        match (part, &self.value) {
+            (Found::Absent, None) => {}
+            (Found::Part(part), None) => {
+                let name = if part.len() == key.name.len() { key } else { Hashed::new(part) };
+                let scope = Scope { dates: self.dates.as_ref(), guess_dates: self.guess_dates, ..*scope };
+                self.add(&scope, buffer, key.name, name, value);
+            }
+            _ => self.write_evaluated(scope, key.name, value, buffer),
+        }
+    }
+
+    /// The same for whatever key and value there are.
+    fn write_evaluated<'a>(
+        &'a self,
+        scope: &Scope<'a>,
+        key: &str,
+        value: &Value<'a>,
+        buffer: &mut FieldBuffer,
+    ) {
         let at_hand = Value::text(key);
         let scope = Scope {
             key: Some(&at_hand),
@@ -394,7 +458,7 @@ impl Entry {
         };
         // Functions of `value` get a date as the policy writes it.
         let date = match (value, &self.value, &self.dates) {
-            (Value::Date(_), Some(_), Some(dates)) => scope.eval(dates).ok(),
+            (Value::Date(_), Some(_), Some(dates)) => scope.eval(&dates.node).ok(),
             _ => None,
         };
         let value = date.as_ref().unwrap_or(value);
@@ -406,16 +470,27 @@ impl Entry {
                 Err(_) => return,
             },
         };
+        self.add(&scope, buffer, key, Hashed::new(&name), value);
+    }
+
+    /// Adds a member, unless the field is full or has one of that name.
+    fn add<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        buffer: &mut FieldBuffer,
+        key: &str,
+        name: Hashed<'_>,
+        value: &Value<'_>,
+    ) {
         if buffer.members.len() >= self.max {
             scope.notes.warn("field_full", key);
             return;
         }
-        let bit = 1 << (super::hash::hash(0, name.as_bytes()) & 63);
-        if buffer.has(&name, bit) {
-            scope.notes.warn("key_taken", &name);
+        if buffer.has(name) {
+            scope.notes.warn("key_taken", name.name);
             return;
         }
-        buffer.add(&name, bit, |out| match (value, &self.value) {
+        buffer.add(name, |out| match (value, &self.value) {
             (Value::Null, _) if self.kinds == Kinds::ALL => match &self.null {
                 Null::Drop => false,
                 Null::Keep => {
