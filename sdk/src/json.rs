@@ -269,7 +269,29 @@ pub fn push_text(out: &mut String, text: &str) {
 }
 
 /// Writes a text as the inside of a JSON string, without quotes.
+#[inline]
 pub fn push_escaped(out: &mut String, text: &str) {
+    if is_plain(text.as_bytes()) { out.push_str(text) } else { push_special(out, text) }
+}
+
+/// Whether there is nothing to escape. Short texts, which most are, cost two words at most.
+fn is_plain(bytes: &[u8]) -> bool {
+    let word = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+    let ends = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>());
+    match (bytes.len(), ends, bytes.last_chunk::<8>()) {
+        (4..8, (Some(start), Some(end)), _) => {
+            first_special(&word(u32::from_le_bytes(*start), u32::from_le_bytes(*end))).is_none()
+        }
+        (8.., _, Some(end)) => {
+            let (words, _) = bytes.as_chunks::<8>();
+            words.iter().all(|word| first_special(word).is_none()) && first_special(end).is_none()
+        }
+        _ => first_special(bytes).is_none(),
+    }
+}
+
+#[cold]
+fn push_special(out: &mut String, text: &str) {
     let mut rest = text;
     while let Some(at) = first_special(rest.as_bytes()) {
         let (plain, from) = rest.split_at(at);
@@ -353,6 +375,7 @@ fn replace_escapes(text: &str, offsets: &[usize]) -> Arc<str> {
 }
 
 /// Where the first byte stands that is a quote, a backslash or a control character; eight bytes at a time.
+#[inline]
 fn first_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
@@ -738,6 +761,9 @@ mod tests {
             let bytes: Vec<u8> = std::iter::repeat_n(b'x', plain).chain(bytes).collect();
             let expected = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
             prop_assert_eq!(first_special(&bytes), expected);
+            prop_assert_eq!(is_plain(&bytes), expected.is_none());
+            let end = bytes.len().min(plain);
+            prop_assert!(is_plain(bytes.get(..end).unwrap()));
         }
 
         #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
 use super::forms::{DatePolicy, TextForm};
-use super::lookup::{NameMap, NameSet};
+use super::lookup::{Hashed, NameMap, NameSet};
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, RulePlan, Wait};
 use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
 use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
@@ -342,7 +342,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         null,
         dates: binder.optional(&base.policies.dates, Place::Plain).map(DatePolicy::new),
         fields: binder.fields.len(),
-        scalars: left(None),
+        scalars: left(None).into_iter().map(|one| (one, Hashed::new(one.name()))).collect(),
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))

@@ -2,6 +2,7 @@
 //! between the first request and the last answer of a `send` is `run`'s.
 
 use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Manifest;
-use super::hash::hash;
+use super::hash::{NameHasher, hash};
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
@@ -305,17 +306,22 @@ impl Destination for Plan {
     fn pack(&self, waiting: &[Item]) -> Vec<usize> {
         let Some(first) = waiting.first() else { return Vec::new() };
         let size = |item: &Item| item.parts.iter().map(|part| part.bytes.len() + 1).sum::<usize>();
-        let (mut taken, mut bytes) = (vec![0], size(first));
-        let mut identities: HashSet<&str> = HashSet::from([&*first.identity]);
+        let most = waiting.len().min(self.limits.items);
+        let (mut taken, mut bytes) = (Vec::with_capacity(most), size(first));
+        taken.push(0);
+        let mut identities: HashSet<&str, BuildHasherDefault<NameHasher>> =
+            HashSet::with_capacity_and_hasher(most, BuildHasherDefault::default());
+        identities.insert(&first.identity);
         for (position, item) in waiting.iter().enumerate().skip(1) {
-            if taken.len() >= self.limits.items || bytes + size(item) > self.limits.bytes {
+            let size = size(item);
+            if taken.len() >= self.limits.items || bytes + size > self.limits.bytes {
                 break;
             }
             // One that stays behind keeps later ones of the same identity behind.
             if !identities.insert(&item.identity) || item.group != first.group {
                 continue;
             }
-            bytes += size(item);
+            bytes += size;
             taken.push(position);
         }
         taken

@@ -1,6 +1,6 @@
 //! Small constant sets and maps by name, for look-ups with a hash that is made once a trait. It does not fold case.
 
-use super::hash::hash;
+use super::hash::hash_name;
 
 /// A name with its hash.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Hashed<'n> {
 
 impl<'n> Hashed<'n> {
     pub fn new(name: &'n str) -> Hashed<'n> {
-        Hashed { name, hash: hash(0, name.as_bytes()) }
+        Hashed { name, hash: hash_name(name) }
     }
 
     /// One bit of 64, to see quickly that a name is not among others.

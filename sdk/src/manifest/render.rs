@@ -388,17 +388,33 @@ impl<'a> Scope<'a> {
 
     /// Writes a value as JSON, its dates as the rest's policy says.
     pub fn write_value(&self, value: &Value<'_>, out: &mut String) -> Result<Wrote, Gone> {
-        if matches!(value, Value::Bytes(_)) {
-            return Err(Gone::Absent);
+        self.write_value_as(value, self.dates, self.guess_dates, out)
+    }
+
+    /// The same with another policy for dates.
+    pub fn write_value_as(
+        &self,
+        value: &Value<'_>,
+        dates: Option<&'a DatePolicy>,
+        guess: bool,
+        out: &mut String,
+    ) -> Result<Wrote, Gone> {
+        match value {
+            Value::Bytes(_) => return Err(Gone::Absent),
+            Value::Text(text) if !guess => push_text(out, text),
+            Value::Number(number) => out.push_str(number),
+            Value::Date(date) => self.write_date(*date, dates, out),
+            value => {
+                let write = |date: Date, out: &mut String| self.write_date(date, dates, out);
+                value.write_json(out, &Dates { write: &write, guess });
+            }
         }
-        let write = |date: Date, out: &mut String| self.write_date(date, out);
-        value.write_json(out, &Dates { write: &write, guess: self.guess_dates });
         Ok(Wrote::Present)
     }
 
-    fn write_date(&self, date: Date, out: &mut String) {
+    fn write_date(&self, date: Date, dates: Option<&'a DatePolicy>, out: &mut String) {
         let mark = out.len();
-        if let Some(policy) = self.dates {
+        if let Some(policy) = dates {
             let written = policy.write(date, out).unwrap_or_else(|| {
                 // What the policy writes is a text of the vendor's form: no date is looked for in it.
                 let value = Value::Date(date);
@@ -419,7 +435,7 @@ impl<'a> Scope<'a> {
             Field::Text(text) if self.guess_dates => return self.write_value(&Value::text(text), out),
             Field::Text(text) => push_text(out, text),
             Field::Number(number) => out.push_str(number),
-            Field::Date(date) => self.write_date(date, out),
+            Field::Date(date) => self.write_date(date, self.dates, out),
             Field::Absent | Field::Null => return Err(Gone::Absent),
         }
         Ok(Wrote::Present)

@@ -9,7 +9,7 @@ use super::lookup::{Hashed, NameMap, NameSet, bit};
 use super::render::{Scope, group_value};
 use super::tree::Node;
 use super::value::{Value, ValueKind};
-use crate::event::Event;
+use crate::event::{Event, Field};
 use crate::json::push_text;
 use crate::names::NameId;
 use crate::reserved::{Group, Reserved};
@@ -56,7 +56,7 @@ pub(crate) struct Rest {
     /// How many fields there are.
     pub fields: usize,
     /// Reserved traits that no line names, but for members of groups.
-    pub scalars: Vec<Reserved>,
+    pub scalars: Vec<(Reserved, Hashed<'static>)>,
     /// Members of groups that no line names, each with its name there.
     pub groups: Vec<(Group, Vec<(Reserved, &'static str)>)>,
     /// Custom traits that a line names.
@@ -196,10 +196,15 @@ impl FieldBuffer {
 
     /// Whether one of the members has a name of which `is_taken`; `bits` are those of all names that could be.
     pub fn has_any(&self, bits: u64, is_taken: impl Fn(&str) -> bool) -> bool {
-        let could_be = |(span, (name, ..)): (&MemberSpan, (&str, usize, usize, usize))| {
-            bits & bit(span.hash) != 0 && is_taken(name)
-        };
-        self.seen & bits != 0 && self.members.iter().zip(self.spans()).any(could_be)
+        let could_be =
+            |(at, span): (usize, &MemberSpan)| bits & bit(span.hash) != 0 && is_taken(self.name(at));
+        self.seen & bits != 0 && self.members.iter().enumerate().any(could_be)
+    }
+
+    fn name(&self, at: usize) -> &str {
+        let start = self.members.get(at).map_or(0, |span| span.name_start as usize);
+        let end = self.members.get(at + 1).map_or(self.names.len(), |next| next.name_start as usize);
+        self.names.get(start..end).unwrap_or_default()
     }
 
     /// Writes the names as JSON texts.
@@ -223,12 +228,8 @@ impl FieldBuffer {
     }
 
     fn has(&self, name: Hashed<'_>) -> bool {
-        self.seen & name.bit() != 0
-            && self
-                .members
-                .iter()
-                .zip(self.spans())
-                .any(|(span, (taken, ..))| span.hash == name.hash && taken == name.name)
+        let is_same = |(at, span): (usize, &MemberSpan)| span.hash == name.hash && self.name(at) == name.name;
+        self.seen & name.bit() != 0 && self.members.iter().enumerate().any(is_same)
     }
 
     /// Adds a member whose value `write` writes, unless that says that there is none.
@@ -269,14 +270,13 @@ impl Rest {
     }
 
     fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
-        for reserved in &self.scalars {
+        for (reserved, name) in &self.scalars {
             let derived = *reserved == Reserved::Name && event.name_is_derived();
             if derived {
                 continue;
             }
             if let Some(value) = Value::from_field(event.reserved(*reserved)) {
-                let name = Hashed::new(reserved.name());
-                self.hand(scope, 0, name, name, &value, buffers);
+                self.hand(scope, 0, *name, *name, &value, buffers);
             }
         }
         let named = self.placed.iter().filter_map(|id| event.named(*id));
@@ -303,6 +303,11 @@ impl Rest {
         members: &[(Reserved, &'static str)],
         placed: &[u32],
     ) -> Option<Value<'a>> {
+        if !event.has_group_customs(group)
+            && members.iter().all(|(one, _)| event.reserved(*one) == Field::Absent)
+        {
+            return None;
+        }
         let value = group_value(event, group, members)?;
         let Value::Object(mut found) = value else { return None };
         let mut customs = event.group_customs(group).map(|(_, json)| placed.contains(&json.position()));
@@ -433,8 +438,9 @@ impl Entry {
             (Found::Absent, None) => {}
             (Found::Part(part), None) => {
                 let name = if part.len() == key.name.len() { key } else { Hashed::new(part) };
-                let scope = Scope { dates: self.dates.as_ref(), guess_dates: self.guess_dates, ..*scope };
-                self.add(&scope, buffer, key.name, name, value);
+                self.add(scope, buffer, key.name, name, value, |out| {
+                    scope.write_value_as(value, self.dates.as_ref(), self.guess_dates, out).is_ok()
+                });
             }
             _ => self.write_evaluated(scope, key.name, value, buffer),
         }
@@ -470,17 +476,21 @@ impl Entry {
                 Err(_) => return,
             },
         };
-        self.add(&scope, buffer, key, Hashed::new(&name), value);
+        self.add(&scope, buffer, key, Hashed::new(&name), value, |out| match &self.value {
+            Some(node) => scope.write(node, out).is_ok(),
+            None => scope.write_value(value, out).is_ok(),
+        });
     }
 
     /// Adds a member, unless the field is full or has one of that name.
-    fn add<'s>(
-        &'s self,
-        scope: &Scope<'s>,
+    fn add(
+        &self,
+        scope: &Scope<'_>,
         buffer: &mut FieldBuffer,
         key: &str,
         name: Hashed<'_>,
         value: &Value<'_>,
+        write: impl FnOnce(&mut String) -> bool,
     ) {
         if buffer.members.len() >= self.max {
             scope.notes.warn("field_full", key);
@@ -506,8 +516,7 @@ impl Entry {
                 out.push_str("null");
                 true
             }
-            (_, Some(node)) => scope.write(node, out).is_ok(),
-            (value, None) => scope.write_value(value, out).is_ok(),
+            _ => write(out),
         });
     }
 }
