@@ -441,6 +441,8 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
         .or(base.dates.as_ref())
         .map(|data| DatePolicy::new(binder.data(data, Place::Plain)));
     let key = binder.optional(&field.key, Place::Plain);
+    let kinds = Kinds::named(&field.kinds);
+    let accepts = kinds.accepted(guess_dates, &nested, &arrays, &only);
     Some(Entry {
         field: binder.fields.iter().position(|name| *name == field.name).unwrap_or(0),
         of,
@@ -452,7 +454,8 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             .and_then(|data| binder.constant(data))
             .map(|value| words(&value))
             .unwrap_or_default(),
-        kinds: Kinds::named(&field.kinds),
+        kinds,
+        accepts,
         naming: naming(key.as_ref()),
         key,
         value: binder.optional(&field.value, Place::Plain),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Manifest;
-use super::hash::{NameHasher, hash};
+use super::hash::{NameHasher, digest, hash};
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
@@ -242,10 +242,10 @@ fn stable_hash(start: u64, text: &str, volatile: &[(usize, usize)]) -> u64 {
     let mut state = start;
     let mut from = 0;
     for (start, end) in volatile {
-        state = hash(state, text.get(from..*start).unwrap_or_default().as_bytes());
+        state = digest(state, text.get(from..*start).unwrap_or_default().as_bytes());
         from = *end;
     }
-    hash(state, text.get(from..).unwrap_or_default().as_bytes())
+    digest(state, text.get(from..).unwrap_or_default().as_bytes())
 }
 
 fn identity_text(scope: &Scope<'_>) -> Arc<str> {

@@ -124,7 +124,7 @@ impl TextForm {
         }
         for step in &self.0 {
             match step.take(text) {
-                Found::Part(part) if !is_blank(part) => text = part,
+                Found::Part(part) if part.len() == text.len() || !is_blank(part) => text = part,
                 Found::Unsure => return Found::Unsure,
                 _ => return Found::Absent,
             }

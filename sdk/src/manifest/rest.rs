@@ -10,7 +10,7 @@ use super::render::{Scope, group_value};
 use super::tree::Node;
 use super::value::{Value, ValueKind};
 use crate::event::{Event, Field};
-use crate::json::push_text;
+use crate::json::{Json, Kind, push_text};
 use crate::names::NameId;
 use crate::reserved::{Group, Reserved};
 
@@ -74,6 +74,8 @@ pub(crate) struct Entry {
     pub names: Option<NameMap<String>>,
     pub drop: NameSet,
     pub kinds: Kinds,
+    /// What it could take before the policies: nothing else needs a look at names.
+    pub accepts: Kinds,
     pub key: Option<Node>,
     pub naming: Naming,
     pub value: Option<Node>,
@@ -129,6 +131,17 @@ impl Kinds {
             _ => Kinds::bit(ValueKind::Object),
         });
         Kinds(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// What an entry of these could take: texts that are dates, and leaves of lists and objects too.
+    pub fn accepted(self, guess_dates: bool, nested: &Nested, arrays: &Arrays, only: &Only) -> Kinds {
+        if matches!(only, Only::Node(_)) {
+            return Kinds::ALL;
+        }
+        let also = |condition: bool, kind| if condition { Kinds::bit(kind) } else { 0 };
+        let text = also(guess_dates && self.has(ValueKind::Date), ValueKind::Text);
+        let object = also(matches!(nested, Nested::Flatten(_)), ValueKind::Object);
+        Kinds(self.0 | text | object | also(*arrays == Arrays::Index, ValueKind::List))
     }
 
     fn bit(kind: ValueKind) -> u16 {
@@ -292,8 +305,44 @@ impl Rest {
             if placed.contains(&json.position()) || self.drop.has(name) {
                 continue;
             }
-            self.hand(scope, 0, name, name, &Value::from_json(json), buffers);
+            if !self.hand_leaf(scope, name, json, buffers) {
+                self.hand(scope, 0, name, name, &Value::from_json(json), buffers);
+            }
         }
+    }
+
+    /// Gives a scalar that can be copied as it was received to the first entry that takes it; `false` where more must be
+    /// done than copying.
+    fn hand_leaf(
+        &self,
+        scope: &Scope<'_>,
+        name: Hashed<'_>,
+        json: Json<'_>,
+        buffers: &mut [FieldBuffer],
+    ) -> bool {
+        let (kind, text) = match json.kind() {
+            Kind::Number => (ValueKind::Number, ""),
+            Kind::True => (ValueKind::True, ""),
+            Kind::False => (ValueKind::False, ""),
+            Kind::Text => match json.plain_text() {
+                Some(text) => (ValueKind::Text, text),
+                None => return false,
+            },
+            Kind::Null | Kind::List | Kind::Object => return false,
+        };
+        for entry in &self.entries {
+            if !entry.accepts.has(kind) || entry.of.is_some() {
+                continue;
+            }
+            if matches!(entry.only, Only::Node(_)) || (entry.guess_dates && time::moment(text).is_some()) {
+                return false;
+            }
+            if !entry.takes(scope, name) || !entry.kinds.has(kind) {
+                continue;
+            }
+            return entry.copy(scope, entry.renamed(name, name), json.raw(), buffers);
+        }
+        true
     }
 
     fn group<'a>(
@@ -333,7 +382,7 @@ impl Rest {
         let kind = value.kind();
         let guessed = std::cell::OnceCell::new();
         for (position, entry) in self.entries.iter().enumerate().skip(from) {
-            if entry.of.is_some() || !entry.takes(scope, of_trait) {
+            if !entry.accepts.has(kind) || entry.of.is_some() || !entry.takes(scope, of_trait) {
                 continue;
             }
             match (kind, &entry.nested, &entry.arrays) {
@@ -362,10 +411,7 @@ impl Rest {
             if !entry.kinds.has(value.kind()) {
                 continue;
             }
-            let key = match entry.names.as_ref().and_then(|names| names.get(of_trait)) {
-                Some(name) => Hashed::new(name),
-                None => key,
-            };
+            let key = entry.renamed(of_trait, key);
             match entry.shaped(value) {
                 Some(value) => entry.write(scope, key, &value, buffers),
                 None if entry.is_dropped(value.kind()) => {}
@@ -386,6 +432,48 @@ impl Entry {
             (None, Only::Node(node)) => is_listed(scope, node, name.name),
         };
         named && !self.drop.has(name)
+    }
+
+    /// The vendor's name for a trait where there is one, else the key.
+    fn renamed<'n>(&'n self, of_trait: Hashed<'_>, key: Hashed<'n>) -> Hashed<'n> {
+        let name = self.names.as_ref().and_then(|names| names.get(of_trait));
+        name.map_or(key, |name| Hashed::new(name))
+    }
+
+    /// Copies one member into the entry's field; `false` where its name or value is not simply copied.
+    fn copy(&self, scope: &Scope<'_>, key: Hashed<'_>, json: &str, buffers: &mut [FieldBuffer]) -> bool {
+        let part = match &self.naming {
+            Naming::Same => Found::Part(key.name),
+            Naming::Part(form) => form.take(key.name),
+            Naming::Node => Found::Unsure,
+        };
+        match (part, &self.value, buffers.get_mut(self.field)) {
+            (Found::Unsure, ..) | (_, Some(_), _) => return false,
+            (Found::Part(part), None, Some(buffer)) => {
+                let name = if part.len() == key.name.len() { key } else { Hashed::new(part) };
+                if self.has_room(scope, buffer, key.name, name) {
+                    buffer.add(name, |out| {
+                        out.push_str(json);
+                        true
+                    });
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether a member of that name can be added; it is noted where it cannot.
+    fn has_room(&self, scope: &Scope<'_>, buffer: &FieldBuffer, key: &str, name: Hashed<'_>) -> bool {
+        if buffer.members.len() >= self.max {
+            scope.notes.warn("field_full", key);
+            return false;
+        }
+        if buffer.has(name) {
+            scope.notes.warn("key_taken", name.name);
+            return false;
+        }
+        true
     }
 
     /// Whether the policies leave values of that kind out.
@@ -492,12 +580,7 @@ impl Entry {
         value: &Value<'_>,
         write: impl FnOnce(&mut String) -> bool,
     ) {
-        if buffer.members.len() >= self.max {
-            scope.notes.warn("field_full", key);
-            return;
-        }
-        if buffer.has(name) {
-            scope.notes.warn("key_taken", name.name);
+        if !self.has_room(scope, buffer, key, name) {
             return;
         }
         buffer.add(name, |out| match (value, &self.value) {
