@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
 use super::forms::{DatePolicy, TextForm};
-use super::lookup::{Hashed, NameMap, NameSet};
+use super::lookup::{NameMap, NameSet};
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, RulePlan, Wait};
 use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
 use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
@@ -332,6 +332,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         let is_left = |one: &&Reserved| one.place().0 == group && !taken.contains(one);
         Reserved::ALL.iter().filter(is_left).copied().collect::<Vec<_>>()
     };
+    let scalars = left(None);
     let is_placed = |path: &Vec<String>| match path.as_slice() {
         [name] => !is_in(&base.copy, name),
         [group, _] => Group::ALL.iter().any(|one| one.name() == group) && !is_in(&base.copy, group),
@@ -342,7 +343,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         null,
         dates: binder.optional(&base.policies.dates, Place::Plain).map(DatePolicy::new),
         fields: binder.fields.len(),
-        scalars: left(None).into_iter().map(|one| (one, Hashed::new(one.name()))).collect(),
+        scalars: Vec::new(),
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))
@@ -358,6 +359,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     for field in &base.fields {
         rest.entries.extend(entry(binder, &base.policies, field));
     }
+    rest.scalars = rest.scalars(&scalars);
     for slot in 0..binder.fields.len() {
         if let Some(live) = binder.live_fields.get_mut(slot) {
             *live = rest.entries.iter().any(|entry| entry.field == slot);

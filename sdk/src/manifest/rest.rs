@@ -56,12 +56,21 @@ pub(crate) struct Rest {
     /// How many fields there are.
     pub fields: usize,
     /// Reserved traits that no line names, but for members of groups.
-    pub scalars: Vec<(Reserved, Hashed<'static>)>,
+    pub scalars: Vec<Scalar>,
     /// Members of groups that no line names, each with its name there.
     pub groups: Vec<(Group, Vec<(Reserved, &'static str)>)>,
     /// Custom traits that a line names.
     pub placed: Vec<NameId>,
     pub drop: NameSet,
+}
+
+/// A reserved trait that entries may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Scalar {
+    reserved: Reserved,
+    name: Hashed<'static>,
+    /// What at least one entry could take of it.
+    accepts: Kinds,
 }
 
 /// One entry of `[rest].fields`.
@@ -113,6 +122,7 @@ pub(crate) struct Kinds(u16);
 
 impl Kinds {
     pub const ALL: Kinds = Kinds(u16::MAX);
+    pub const NONE: Kinds = Kinds(0);
 
     /// Those named; all when none is.
     pub fn named(names: &[&str]) -> Kinds {
@@ -283,12 +293,13 @@ impl Rest {
     }
 
     fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
-        for (reserved, name) in &self.scalars {
+        for Scalar { reserved, name, accepts } in &self.scalars {
+            let field = event.reserved(*reserved);
             let derived = *reserved == Reserved::Name && event.name_is_derived();
-            if derived {
+            if derived || !kind_of(field).is_some_and(|kind| accepts.has(kind)) {
                 continue;
             }
-            if let Some(value) = Value::from_field(event.reserved(*reserved)) {
+            if let Some(value) = Value::from_field(field) {
                 self.hand(scope, 0, *name, *name, &value, buffers);
             }
         }
@@ -343,6 +354,17 @@ impl Rest {
             return entry.copy(scope, entry.renamed(name, name), json.raw(), buffers);
         }
         true
+    }
+
+    /// The scalars among these that an entry could take, with what of them.
+    pub fn scalars(&self, reserved: &[Reserved]) -> Vec<Scalar> {
+        let scalar = |reserved: &Reserved| {
+            let name = Hashed::new(reserved.name());
+            let takers = self.entries.iter().filter(|entry| entry.of.is_none() && entry.could_take(name));
+            let accepts = takers.fold(Kinds::NONE, |all, entry| Kinds(all.0 | entry.accepts.0));
+            (accepts != Kinds::NONE).then_some(Scalar { reserved: *reserved, name, accepts })
+        };
+        reserved.iter().filter_map(scalar).collect()
     }
 
     fn group<'a>(
@@ -425,11 +447,19 @@ impl Rest {
 impl Entry {
     /// Whether it takes traits of that name.
     fn takes(&self, scope: &Scope<'_>, name: Hashed<'_>) -> bool {
+        let is_listed = || match (&self.names, &self.only) {
+            (None, Only::Node(node)) => is_listed(scope, node, name.name),
+            _ => true,
+        };
+        self.could_take(name) && is_listed()
+    }
+
+    /// The same as far as the settings decide it.
+    fn could_take(&self, name: Hashed<'_>) -> bool {
         let named = match (&self.names, &self.only) {
             (Some(names), _) => names.has(name),
-            (None, Only::All) => true,
             (None, Only::Names(names)) => names.has(name),
-            (None, Only::Node(node)) => is_listed(scope, node, name.name),
+            (None, Only::All | Only::Node(_)) => true,
         };
         named && !self.drop.has(name)
     }
@@ -601,6 +631,16 @@ impl Entry {
             }
             _ => write(out),
         });
+    }
+}
+
+fn kind_of(field: Field<'_>) -> Option<ValueKind> {
+    match field {
+        Field::Absent => None,
+        Field::Null => Some(ValueKind::Null),
+        Field::Text(_) => Some(ValueKind::Text),
+        Field::Number(_) => Some(ValueKind::Number),
+        Field::Date(_) => Some(ValueKind::Date),
     }
 }
 
