@@ -1,3 +1,5 @@
+//! That the prepared forms write the same bytes as the functions themselves.
+
 use proptest::prelude::*;
 
 use crate::destination::Destination;
