@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Manifest;
+use super::field::FieldBuffer;
 use super::hash::{NameHasher, digest, hash};
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
-use super::rest::FieldBuffer;
 use super::run::Run;
 use super::tree::Node;
 use crate::destination::{Clock, Context, Destination, Item, Limits, Part, Request, Skip, Verdict};

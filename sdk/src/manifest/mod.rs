@@ -11,6 +11,7 @@ mod bound;
 mod check;
 mod check_sections;
 mod expression;
+mod field;
 mod forms;
 pub mod functions;
 mod hash;

@@ -6,10 +6,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::expression::Member;
+use super::field::FieldBuffer;
 use super::forms::{Chain, DatePolicy, Form, Found, is_blank};
 use super::functions::{self, Arg};
 use super::plan::Program;
-use super::rest::{FieldBuffer, Null};
+use super::rest::Null;
 use super::schema::Kind;
 use super::tree::{Argument, Call, Constant, Key, Node, OptionSpec, Source, TableNode};
 use super::value::{Dates, Value};
