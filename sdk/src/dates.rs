@@ -231,10 +231,14 @@ fn parts(date: Date) -> Parts {
 
 /// Writes a number with leading zeros.
 fn push_number(out: &mut String, number: u32, digits: u32) {
-    for at in (0..digits).rev() {
-        let digit = number / 10u32.pow(at) % 10;
-        out.push(char::from(b'0' + digit as u8));
+    let digit = |number: u32| char::from(b'0' + (number % 10) as u8);
+    if digits > 2 {
+        push_number(out, number / 100, digits - 2);
     }
+    if digits > 1 {
+        out.push(digit(number / 10));
+    }
+    out.push(digit(number));
 }
 
 fn push_day(out: &mut String, parts: &Parts) {
@@ -353,8 +357,8 @@ impl Format {
 }
 
 fn push_part(out: &mut String, parts: &Parts, date: Date, part: char) {
-    let month = MONTHS.get(parts.month as usize - 1).copied().unwrap_or_default();
-    let weekday = WEEKDAYS.get((parts.days + 4).rem_euclid(7) as usize).copied().unwrap_or_default();
+    let month = || MONTHS.get(parts.month as usize - 1).copied().unwrap_or_default();
+    let weekday = || WEEKDAYS.get((parts.days + 4).rem_euclid(7) as usize).copied().unwrap_or_default();
     match part {
         'Y' => push_number(out, parts.year as u32, 4),
         'y' => push_number(out, parts.year as u32 % 100, 2),
@@ -369,10 +373,10 @@ fn push_part(out: &mut String, parts: &Parts, date: Date, part: char) {
             let new_year = day(parts.year, 1, 1).map_or(parts.days, i64::from);
             push_number(out, (parts.days - new_year + 1) as u32, 3);
         }
-        'b' => out.push_str(month.get(..3).unwrap_or(month)),
-        'B' => out.push_str(month),
-        'a' => out.push_str(weekday.get(..3).unwrap_or(weekday)),
-        'A' => out.push_str(weekday),
+        'b' => out.push_str(month().get(..3).unwrap_or_default()),
+        'B' => out.push_str(month()),
+        'a' => out.push_str(weekday().get(..3).unwrap_or_default()),
+        'A' => out.push_str(weekday()),
         _ => out.push_str(&date.unix().to_string()),
     }
 }

@@ -129,6 +129,7 @@ pub struct Event {
 }
 
 impl Event {
+    #[inline]
     fn span(&self, span: Span) -> &str {
         let text = self.doc.text();
         let (from, base) =
@@ -168,6 +169,7 @@ impl Event {
     }
 
     /// A reserved trait.
+    #[inline]
     pub fn reserved(&self, reserved: Reserved) -> Field<'_> {
         match self.reserved.get(reserved as usize).copied().unwrap_or_default() {
             Slot::Absent => Field::Absent,
@@ -176,6 +178,12 @@ impl Event {
             Slot::Number(span) => Field::Number(self.span(span)),
             Slot::Date(date) => Field::Date(date),
         }
+    }
+
+    /// Whether the call gave a reserved trait a value.
+    #[inline]
+    pub fn has(&self, reserved: Reserved) -> bool {
+        !matches!(self.reserved.get(reserved as usize), None | Some(Slot::Absent | Slot::Null))
     }
 
     /// Whether `name` was put together from first and last name; then it is none of the traits that the caller sent.
@@ -192,6 +200,11 @@ impl Event {
     /// The members of `address`, `company` or `subscription` that are not reserved.
     pub fn group_customs(&self, group: Group) -> impl Iterator<Item = (&str, Json<'_>)> {
         self.members_of(Some(group))
+    }
+
+    /// Whether a reserved object has members that are not reserved.
+    pub(crate) fn has_group_customs(&self, group: Group) -> bool {
+        self.customs.iter().any(|custom| custom.group == Some(group))
     }
 
     fn members_of(&self, group: Option<Group>) -> impl Iterator<Item = (&str, Json<'_>)> {

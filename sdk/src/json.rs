@@ -291,9 +291,36 @@ pub fn push_text(out: &mut String, text: &str) {
 }
 
 /// Writes a text as the inside of a JSON string, without quotes.
+#[inline]
 pub fn push_escaped(out: &mut String, text: &str) {
+    if is_plain(text.as_bytes()) { out.push_str(text) } else { push_special(out, text) }
+}
+
+/// Whether there is nothing to escape. Short texts, which most are, cost two words at most.
+fn is_plain(bytes: &[u8]) -> bool {
+    let plain = |bytes: &[u8]| first_special(bytes, 0) == bytes.len();
+    let word = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+    let ends = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>());
+    match (bytes.len(), ends, bytes.last_chunk::<8>()) {
+        (4..8, (Some(start), Some(end)), _) => {
+            plain(&word(u32::from_le_bytes(*start), u32::from_le_bytes(*end)))
+        }
+        (8.., _, Some(end)) => {
+            let (words, _) = bytes.as_chunks::<8>();
+            words.iter().all(|word| plain(word)) && plain(end)
+        }
+        _ => plain(bytes),
+    }
+}
+
+#[cold]
+fn push_special(out: &mut String, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    loop {
+        let at = first_special(rest.as_bytes(), 0);
+        if at == rest.len() {
+            break;
+        }
         let (plain, from) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = from.chars();
@@ -784,6 +811,9 @@ mod tests {
             let bytes: Vec<u8> = std::iter::repeat_n(b'x', plain).chain(bytes).collect();
             let expected = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
             prop_assert_eq!(first_special(&bytes, 0), expected.unwrap_or(bytes.len()));
+            prop_assert_eq!(is_plain(&bytes), expected.is_none());
+            let end = bytes.len().min(plain);
+            prop_assert!(is_plain(bytes.get(..end).unwrap()));
         }
 
         #[test]

@@ -97,6 +97,18 @@ impl Group {
             Group::Subscription => "subscription",
         }
     }
+
+    /// The reserved traits that are its members, each with its name there.
+    pub fn members(self) -> &'static [(Reserved, &'static str)] {
+        static MEMBERS: LazyLock<[Vec<(Reserved, &'static str)>; 3]> = LazyLock::new(|| {
+            [Group::Address, Group::Company, Group::Subscription].map(|group| {
+                let placed = Reserved::ALL.iter().map(|one| (*one, one.place()));
+                let of_group = placed.filter(|(_, (of, _))| *of == Some(group));
+                of_group.map(|(one, (_, member))| (one, member)).collect()
+            })
+        });
+        MEMBERS.get(self as usize).map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 impl Reserved {

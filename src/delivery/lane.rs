@@ -38,7 +38,7 @@ struct InFlight {
 pub(super) struct Lane {
     work: Arc<Work>,
     /// Names of sources by their numbers: the queue's own are fixed for ever.
-    sources: HashMap<u16, String>,
+    sources: Vec<(u16, String)>,
     commands: watch::Receiver<Command>,
     status: Arc<Mutex<Status>>,
     concurrency: usize,
@@ -70,7 +70,7 @@ impl Lane {
         let linger = spec.policy.linger.unwrap_or(limits.linger);
         Lane {
             work: Arc::new(Work::new(spec, services)),
-            sources: HashMap::new(),
+            sources: Vec::new(),
             commands,
             status,
             concurrency,
@@ -161,15 +161,23 @@ impl Lane {
                 attempt: delivery.attempt,
                 first_attempt_at_ms: delivery.first_attempt_at_ms,
             };
-            let source = self.sources.entry(delivery.source).or_insert_with_key(|source| {
-                self.work.services.queue.source_name(*source).unwrap_or_default()
-            });
+            let source = self.source_at(delivery.source);
+            let source = self.sources.get(source).map_or("", |(_, name)| name);
             match self.work.prepare(&delivery, source) {
                 Ok(item) => self.waiting.push(item, ticket, now),
                 Err(NotSent { settled: how, label }) => settled.add(ticket.id, how, label),
             }
         }
         settled.report(&self.work);
+    }
+
+    /// Where a source's name stands among those seen: they are few, and most events come from the same one.
+    fn source_at(&mut self, number: u16) -> usize {
+        self.sources.iter().position(|(known, _)| *known == number).unwrap_or_else(|| {
+            let name = self.work.services.queue.source_name(number).unwrap_or_default();
+            self.sources.push((number, name));
+            self.sources.len() - 1
+        })
     }
 
     fn send_what_is_due(&mut self) {
@@ -267,7 +275,10 @@ impl Lane {
     fn remember(&mut self, ticket: &Ticket, verdict: &Verdict, now_ms: i64) {
         let outcome = match verdict.outcome {
             Outcome::Delivered | Outcome::Submitted => {
-                self.suspects.remove(&ticket.order_key);
+                // There are none as a rule, and looking costs a hash.
+                if !self.suspects.is_empty() {
+                    self.suspects.remove(&ticket.order_key);
+                }
                 return;
             }
             Outcome::Unauthorised => {

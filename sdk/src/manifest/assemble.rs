@@ -1,13 +1,15 @@
 //! Puts a plan together: binds every section of a manifest with the settings of one destination, and decides what the
 //! settings alone decide.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
+use super::forms::{DatePolicy, TextForm};
+use super::lookup::{NameMap, NameSet};
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, RulePlan, Wait};
-use super::rest::{Arrays, Entry, Kinds, Nested, Null, Only, Rest};
+use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
 use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
 use super::source::Data;
 use super::tree::{Needs, Node, Source};
@@ -332,6 +334,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
         let is_left = |one: &&Reserved| one.place().0 == group && !taken.contains(one);
         Reserved::ALL.iter().filter(is_left).copied().collect::<Vec<_>>()
     };
+    let scalars = left(None);
     let is_placed = |path: &Vec<String>| match path.as_slice() {
         [name] => !is_in(&base.copy, name),
         [group, _] => Group::ALL.iter().any(|one| one.name() == group) && !is_in(&base.copy, group),
@@ -342,13 +345,16 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     let mut rest = Rest {
         nulls: if null == Null::Drop { nulls.copied().collect() } else { Vec::new() },
         null,
-        dates: binder.optional(&base.policies.dates, Place::Plain),
+        dates: binder.optional(&base.policies.dates, Place::Plain).map(DatePolicy::new),
         fields: binder.fields.len(),
-        scalars: left(None),
+        scalars: Vec::new(),
         groups: Group::ALL
             .iter()
             .filter(|group| !is_in(&base.drop, group.name()))
-            .map(|group| (*group, left(Some(*group)).into_iter().map(|one| (one, one.place().1)).collect()))
+            .map(|group| {
+                let members = left(Some(*group)).into_iter().map(|one| (one, one.place().1));
+                (*group, members.collect())
+            })
             .collect(),
         placed: placed.filter_map(|path| names.get(&(Root::Custom, path.clone())).copied()).collect(),
         drop: base.drop.iter().cloned().collect(),
@@ -357,6 +363,7 @@ fn rest(schema: &Schema, names: &NameIds, binder: &mut Binder<'_>) -> Rest {
     for field in &base.fields {
         rest.entries.extend(entry(binder, &base.policies, field));
     }
+    rest.scalars = rest.scalars(&scalars);
     for slot in 0..binder.fields.len() {
         if let Some(live) = binder.live_fields.get_mut(slot) {
             *live = rest.entries.iter().any(|entry| entry.field == slot);
@@ -379,7 +386,7 @@ fn word(binder: &mut Binder<'_>, data: &Data) -> String {
     value.and_then(|value| value.as_text().map(|text| text.into_owned())).unwrap_or_default()
 }
 
-fn words(value: &Value<'static>) -> HashSet<String> {
+fn words(value: &Value<'static>) -> NameSet {
     settings::as_table(value).map(|table| table.names().iter().cloned().collect()).unwrap_or_default()
 }
 
@@ -397,7 +404,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
     if matches!(&only, Only::Names(names) if names.is_empty()) {
         return None;
     }
-    let names: Option<HashMap<String, String>> = match &field.names {
+    let names: Option<NameMap<String>> = match &field.names {
         None => None,
         Some(data) => {
             let members = binder.constant(data).and_then(Value::members).unwrap_or_default();
@@ -407,7 +414,7 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             Some(members.into_iter().filter_map(named).collect())
         }
     };
-    if names.as_ref().is_some_and(HashMap::is_empty) {
+    if names.as_ref().is_some_and(NameMap::is_empty) {
         return None;
     }
     let of = field.of.as_ref().filter(|of| !is_rest(of)).map(|of| binder.data(of, Place::Plain));
@@ -434,7 +441,14 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
     };
     let guess_dates = policy(&own.guess_dates, &base.guess_dates, "false") == "true";
     let null = null_policy(binder, &own.null).or_else(|| null_policy(binder, &base.null)).unwrap_or_default();
-    let dates = own.dates.as_ref().or(base.dates.as_ref()).map(|data| binder.data(data, Place::Plain));
+    let dates = own
+        .dates
+        .as_ref()
+        .or(base.dates.as_ref())
+        .map(|data| DatePolicy::new(binder.data(data, Place::Plain)));
+    let key = binder.optional(&field.key, Place::Plain);
+    let kinds = Kinds::named(&field.kinds);
+    let accepts = kinds.accepted(guess_dates, &nested, &arrays, &only);
     Some(Entry {
         field: binder.fields.iter().position(|name| *name == field.name).unwrap_or(0),
         of,
@@ -446,9 +460,10 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
             .and_then(|data| binder.constant(data))
             .map(|value| words(&value))
             .unwrap_or_default(),
-        kinds: Kinds::named(&field.kinds),
-        key_is_pure: field.key.as_ref().is_none_or(reads_key_alone),
-        key: binder.optional(&field.key, Place::Plain),
+        kinds,
+        accepts,
+        naming: naming(key.as_ref()),
+        key,
         value: binder.optional(&field.value, Place::Plain),
         max: field.max.unwrap_or(usize::MAX),
         null,
@@ -459,15 +474,13 @@ fn entry(binder: &mut Binder<'_>, base: &Policies, field: &Field) -> Option<Entr
     })
 }
 
-/// Whether a text reads nothing but `key` and constants.
-fn reads_key_alone(data: &Data) -> bool {
-    templates_of([data]).into_iter().flat_map(Template::pipes).all(|pipe| {
-        let args = pipe.steps.iter().flat_map(|step| &step.args);
-        std::iter::once(&pipe.source).chain(args).all(|source| match source {
-            Written::Path(path) => matches!(path.root.as_str(), "key" | "settings" | "tables"),
-            _ => true,
-        })
-    })
+/// How an entry's names are made, where that is one of the usual ways.
+fn naming(key: Option<&Node>) -> Naming {
+    let Some(node) = key else { return Naming::Same };
+    match TextForm::of(node) {
+        Some((Source::Key, form)) => Naming::Part(form),
+        _ => Naming::Node,
+    }
 }
 
 /// Whether a text is `{rest}`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::expression::{Member, Part, Path, Pipe, Source as Written, Step, Template};
 use super::fold::{constant_of, constant_table, into_owned, merged};
+use super::forms::Form;
 use super::functions::{self, Table};
+use super::lookup::Hashed;
 use super::plan::Program;
 use super::render::{Gone, Notes, Scope};
 use super::schema::{Kind, Schema};
@@ -175,7 +177,12 @@ impl<'m> Binder<'m> {
                 counts,
             );
         }
+        let name_bits = table.entries.iter().fold(0, |bits, (key, _)| match key {
+            Key::Name(name, _) => bits | Hashed::new(name).bit(),
+            Key::Node(_) => bits,
+        });
         Node::Table(Box::new(TableNode {
+            name_bits,
             entries: table.entries.into(),
             spreads: table.spreads.into(),
             guards,
@@ -467,8 +474,13 @@ impl<'m> Binder<'m> {
         };
         let secret = is_secret(&input) || args.iter().any(secret_arg);
         let folds = input.is_fixed() && args.iter().all(fixed);
-        let node = Node::Call(Box::new(Call { function, input, args: args.into(), secret }));
-        if folds { self.folded(node, secret) } else { node }
+        let mut call = Box::new(Call { function, input, args: args.into(), secret, form: None });
+        if !folds {
+            let node = Node::Call(call.clone());
+            call.form = Form::of(&node).map(Box::new);
+            return Node::Call(call);
+        }
+        self.folded(Node::Call(call), secret)
     }
 
     fn choice(&self, input: Node, condition: Node, unless: bool) -> Node {

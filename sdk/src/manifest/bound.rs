@@ -2,6 +2,7 @@
 //! between the first request and the last answer of a `send` is `run`'s.
 
 use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Manifest;
-use super::field::Buffers;
-use super::hash::hash;
+use super::field::FieldBuffer;
+use super::hash::{NameHasher, digest, hash};
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
@@ -36,7 +37,7 @@ pub struct Plan {
 /// Buffers that one event's rendering needs, reused.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    buffers: Buffers,
+    fields: Vec<FieldBuffer>,
     out: String,
 }
 
@@ -67,7 +68,8 @@ impl Plan {
     fn take_scratch(&self) -> Scratch {
         let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = kept.unwrap_or_default();
-        scratch.buffers.reset(self.program.rest.fields, self.program.rest.entries.len());
+        scratch.fields.resize_with(self.program.rest.fields, FieldBuffer::default);
+        scratch.fields.iter_mut().for_each(FieldBuffer::clear);
         scratch
     }
 
@@ -122,8 +124,8 @@ impl Plan {
             });
         };
         let scope = Scope { identity: Some(&identity), ..scope };
-        self.program.rest.hand_out(&scope, event, &mut scratch.buffers);
-        let scope = Scope { fields: &scratch.buffers.fields, ..scope };
+        self.program.rest.hand_out(&scope, event, &mut scratch.fields);
+        let scope = Scope { fields: &scratch.fields, ..scope };
         scratch.out.clear();
         Ok(then(&scope, &mut scratch.out))
     }
@@ -240,10 +242,10 @@ fn stable_hash(start: u64, text: &str, volatile: &[(usize, usize)]) -> u64 {
     let mut state = start;
     let mut from = 0;
     for (start, end) in volatile {
-        state = hash(state, text.get(from..*start).unwrap_or_default().as_bytes());
+        state = digest(state, text.get(from..*start).unwrap_or_default().as_bytes());
         from = *end;
     }
-    hash(state, text.get(from..).unwrap_or_default().as_bytes())
+    digest(state, text.get(from..).unwrap_or_default().as_bytes())
 }
 
 fn identity_text(scope: &Scope<'_>) -> Arc<str> {
@@ -304,17 +306,22 @@ impl Destination for Plan {
     fn pack(&self, waiting: &[Item]) -> Vec<usize> {
         let Some(first) = waiting.first() else { return Vec::new() };
         let size = |item: &Item| item.parts.iter().map(|part| part.bytes.len() + 1).sum::<usize>();
-        let (mut taken, mut bytes) = (vec![0], size(first));
-        let mut identities: HashSet<&str> = HashSet::from([&*first.identity]);
+        let most = waiting.len().min(self.limits.items);
+        let (mut taken, mut bytes) = (Vec::with_capacity(most), size(first));
+        taken.push(0);
+        let mut identities: HashSet<&str, BuildHasherDefault<NameHasher>> =
+            HashSet::with_capacity_and_hasher(most, BuildHasherDefault::default());
+        identities.insert(&first.identity);
         for (position, item) in waiting.iter().enumerate().skip(1) {
-            if taken.len() >= self.limits.items || bytes + size(item) > self.limits.bytes {
+            let size = size(item);
+            if taken.len() >= self.limits.items || bytes + size > self.limits.bytes {
                 break;
             }
             // One that stays behind keeps later ones of the same identity behind.
             if !identities.insert(&item.identity) || item.group != first.group {
                 continue;
             }
-            bytes += size(item);
+            bytes += size;
             taken.push(position);
         }
         taken

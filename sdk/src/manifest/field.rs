@@ -1,65 +1,8 @@
-//! The buffers into which fields are written while an event's rest is handed out. They are reused from event to event.
-//! Which trait goes where is decided in `rest`.
+//! The buffer of one field of the rest: members as JSON, ready to be spread into a table.
+//! It does not decide what goes in; `rest` does.
 
-use super::render::{Gone, Scope};
-use super::tree::Node;
+use super::lookup::{Hashed, bit};
 use crate::json::push_text;
-
-/// How many transformed names an entry of `[rest].fields` remembers.
-const CACHED_NAMES: usize = 64;
-
-/// Buffers for all fields, and the names that each entry has made before.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    pub fields: Vec<FieldBuffer>,
-    pub names: Vec<NameCache>,
-}
-
-impl Buffers {
-    /// Empties the fields, and sees to it that there are enough of them.
-    pub fn reset(&mut self, fields: usize, entries: usize) {
-        self.fields.resize_with(fields, FieldBuffer::default);
-        self.names.resize_with(entries, NameCache::default);
-        self.fields.iter_mut().for_each(FieldBuffer::clear);
-    }
-}
-
-/// What became of names: traits have the same few names again and again.
-#[derive(Debug, Default)]
-pub(crate) struct NameCache {
-    slots: Vec<Option<Made>>,
-}
-
-/// A name, and what an entry made of it; nothing where it leaves the trait out.
-type Made = (Box<str>, Option<Box<str>>);
-
-impl NameCache {
-    /// The name that a node makes of `key`, which the scope holds; the node must depend on nothing else.
-    pub fn name<'a>(&mut self, scope: &Scope<'a>, node: &'a Node, key: &str) -> Option<&str> {
-        if self.slots.is_empty() {
-            self.slots.resize_with(CACHED_NAMES, || None);
-        }
-        let slot = self.slots.get_mut(position_of(key) % CACHED_NAMES)?;
-        if !matches!(slot, Some((name, _)) if **name == *key) {
-            let made: Result<Box<str>, Gone> = scope.text(node).map(|text| (*text).into());
-            *slot = Some((key.into(), made.ok()));
-        }
-        slot.as_ref().and_then(|(_, made)| made.as_deref())
-    }
-}
-
-/// A number that differs for most names, quickly made.
-fn position_of(name: &str) -> usize {
-    let bytes = name.as_bytes();
-    let at = |position: usize| bytes.get(position).copied().unwrap_or(0) as usize;
-    let length = bytes.len();
-    at(0) ^ (at(length / 2) << 1) ^ (at(length.wrapping_sub(1)) << 3) ^ length.wrapping_mul(7)
-}
-
-/// The bit by which a name is seen quickly to be new.
-pub(crate) fn bit_of(name: &str) -> u64 {
-    1 << (position_of(name) & 63)
-}
 
 /// A field's members as JSON, one behind the other.
 #[derive(Debug, Default)]
@@ -74,6 +17,8 @@ pub(crate) struct FieldBuffer {
 
 #[derive(Clone, Copy, Debug)]
 struct MemberSpan {
+    /// Of the name.
+    hash: u64,
     name_start: u32,
     start: u32,
     value_start: u32,
@@ -89,6 +34,10 @@ impl FieldBuffer {
 
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// The members with commas between them.
@@ -113,6 +62,19 @@ impl FieldBuffer {
         })
     }
 
+    /// Whether one of the members has a name of which `is_taken`; `bits` are those of all names that could be.
+    pub fn has_any(&self, bits: u64, is_taken: impl Fn(&str) -> bool) -> bool {
+        let could_be =
+            |(at, span): (usize, &MemberSpan)| bits & bit(span.hash) != 0 && is_taken(self.name(at));
+        self.seen & bits != 0 && self.members.iter().enumerate().any(could_be)
+    }
+
+    fn name(&self, at: usize) -> &str {
+        let start = self.members.get(at).map_or(0, |span| span.name_start as usize);
+        let end = self.members.get(at + 1).map_or(self.names.len(), |next| next.name_start as usize);
+        self.names.get(start..end).unwrap_or_default()
+    }
+
     /// Writes the names as JSON texts.
     pub fn push_keys(&self, out: &mut String) {
         for (at, (name, ..)) in self.spans().enumerate() {
@@ -133,32 +95,28 @@ impl FieldBuffer {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether a member of that name is there; see [`bit_of`].
-    pub fn has(&self, name: &str, bit: u64) -> bool {
-        self.seen & bit != 0 && self.spans().any(|(taken, ..)| taken == name)
+    pub fn has(&self, name: Hashed<'_>) -> bool {
+        let is_same = |(at, span): (usize, &MemberSpan)| span.hash == name.hash && self.name(at) == name.name;
+        self.seen & name.bit() != 0 && self.members.iter().enumerate().any(is_same)
     }
 
     /// Adds a member whose value `write` writes, unless that says that there is none.
-    pub fn add(&mut self, name: &str, bit: u64, write: impl FnOnce(&mut String) -> bool) {
+    pub fn add(&mut self, name: Hashed<'_>, write: impl FnOnce(&mut String) -> bool) {
         let mark = self.text.len();
         if mark > 0 {
             self.text.push(',');
         }
         let start = self.text.len() as u32;
-        push_text(&mut self.text, name);
+        push_text(&mut self.text, name.name);
         self.text.push(':');
         let value_start = self.text.len() as u32;
         if !write(&mut self.text) {
             self.text.truncate(mark);
             return;
         }
-        self.members.push(MemberSpan { name_start: self.names.len() as u32, start, value_start });
-        self.names.push_str(name);
-        self.seen |= bit;
+        let name_start = self.names.len() as u32;
+        self.members.push(MemberSpan { hash: name.hash, name_start, start, value_start });
+        self.names.push_str(name.name);
+        self.seen |= name.bit();
     }
 }

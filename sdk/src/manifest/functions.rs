@@ -8,7 +8,7 @@ mod code;
 mod number;
 mod structure;
 mod table;
-mod text;
+pub(crate) mod text;
 pub(crate) mod time;
 
 pub use check::check_literal;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::call::group_value;
 use super::expression::Member;
 use super::field::FieldBuffer;
+use super::forms::{Chain, DatePolicy, Form, Found, is_blank};
 use super::functions::{self, Arg};
 use super::plan::Program;
 use super::rest::Null;
@@ -14,6 +15,7 @@ use super::tree::{Argument, Call, Constant, Key, Node, OptionSpec, Source, Table
 use super::value::{Dates, Value};
 use crate::event::{Date, Event, Field};
 use crate::json::{Doc, Json, push_text};
+use crate::reserved::Reserved;
 
 pub(crate) use super::scope::{Attempt, Gone, MASK, Notes, Reply, Scope, Wrote};
 
@@ -123,16 +125,17 @@ impl<'a> Scope<'a> {
             return Ok(Value::text(self.items));
         }
         let input = self.eval(&call.input)?;
-        let evaluated = |argument: &'a Argument| match argument {
+        let argument = |argument: &'a Argument| match argument {
             Argument::Table(table) => Arg::Table(table),
             Argument::Node(node) => Arg::Value(self.eval(node).ok()),
         };
-        let apply = |args: &[Arg<'a>]| functions::apply(call.function, input, args, self.now_ms);
-        // Hardly a function has more than one argument; those need no list of their own.
         let value = match &*call.args {
-            [] => apply(&[]),
-            [one] => apply(&[evaluated(one)]),
-            args => apply(&args.iter().map(evaluated).collect::<Vec<_>>()),
+            [] => functions::apply(call.function, input, &[], self.now_ms),
+            [one] => functions::apply(call.function, input, &[argument(one)], self.now_ms),
+            all => {
+                let all: Vec<Arg<'a>> = all.iter().map(argument).collect();
+                functions::apply(call.function, input, &all, self.now_ms)
+            }
         };
         let value = value.ok_or(Gone::Absent)?;
         Ok(if self.hide && call.secret { Value::text(MASK) } else { value })
@@ -148,7 +151,7 @@ impl<'a> Scope<'a> {
             Source::Reserved(reserved) => {
                 self.event.and_then(|event| Value::from_field(event.reserved(*reserved)))
             }
-            Source::Group(group) => self.event.and_then(|event| group_value(event, *group)),
+            Source::Group(group) => self.event.and_then(|event| group_value(event, *group, group.members())),
             Source::Named(id) => self.event.and_then(|event| event.named(*id)).map(Value::from_json),
             Source::Option(spec) => self.option(spec),
             Source::Raw => self.event.map(|event| Value::from_json(event.raw())),
@@ -254,25 +257,8 @@ impl<'a> Scope<'a> {
                 }
                 Ok(if constant.counts { Wrote::Present } else { Wrote::Constant })
             }
+            Node::Source(Source::Reserved(reserved)) => self.write_reserved(*reserved, out),
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
-            // The most frequent case by far, without a value in between.
-            Node::Source(Source::Reserved(reserved)) => {
-                match self.event.map(|event| event.reserved(*reserved)) {
-                    Some(Field::Text(text)) if has_text(text) => {
-                        push_text(out, text);
-                        Ok(Wrote::Present)
-                    }
-                    Some(Field::Number(number)) => {
-                        out.push_str(number);
-                        Ok(Wrote::Present)
-                    }
-                    Some(Field::Date(date)) => {
-                        self.write_date(date, out);
-                        Ok(Wrote::Present)
-                    }
-                    _ => Err(Gone::Absent),
-                }
-            }
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
                 if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
@@ -294,7 +280,10 @@ impl<'a> Scope<'a> {
                 ("values", Node::Field(slot)) => {
                     self.write_field(*slot, out, '[', FieldBuffer::push_values, ']')
                 }
-                _ => self.write_value(&self.call(call)?, out),
+                _ => match call.form.as_ref().and_then(|form| self.write_form(form, out)) {
+                    Some(wrote) => wrote,
+                    None => self.write_value(&self.call(call)?, out),
+                },
             },
             Node::Nullable(inner, source) => match self.write(inner, out) {
                 Err(Gone::Absent) if self.is_null(source) => self.write_null(out),
@@ -312,25 +301,89 @@ impl<'a> Scope<'a> {
 
     /// Writes a value as JSON, its dates as the rest's policy says.
     pub fn write_value(&self, value: &Value<'_>, out: &mut String) -> Result<Wrote, Gone> {
-        if matches!(value, Value::Bytes(_)) {
-            return Err(Gone::Absent);
+        self.write_value_as(value, self.dates, self.guess_dates, out)
+    }
+
+    /// The same with another policy for dates.
+    pub fn write_value_as(
+        &self,
+        value: &Value<'_>,
+        dates: Option<&'a DatePolicy>,
+        guess: bool,
+        out: &mut String,
+    ) -> Result<Wrote, Gone> {
+        match value {
+            Value::Bytes(_) => return Err(Gone::Absent),
+            Value::Text(text) if !guess => push_text(out, text),
+            Value::Number(number) => out.push_str(number),
+            Value::Date(date) => self.write_date(*date, dates, out),
+            value => {
+                let write = |date: Date, out: &mut String| self.write_date(date, dates, out);
+                value.write_json(out, &Dates { write: &write, guess });
+            }
         }
-        let write = |date: Date, out: &mut String| self.write_date(date, out);
-        value.write_json(out, &Dates { write: &write, guess: self.guess_dates });
         Ok(Wrote::Present)
     }
 
-    fn write_date(&self, date: Date, out: &mut String) {
+    fn write_date(&self, date: Date, dates: Option<&'a DatePolicy>, out: &mut String) {
         let mark = out.len();
-        if let Some(node) = self.dates {
-            let value = Value::Date(date);
-            let scope = Scope { value: Some(&value), dates: None, ..*self };
-            if scope.write(node, out).is_ok() {
+        if let Some(policy) = dates {
+            let written = policy.write(date, out).unwrap_or_else(|| {
+                // What the policy writes is a text of the vendor's form: no date is looked for in it.
+                let value = Value::Date(date);
+                let scope = Scope { value: Some(&value), dates: None, guess_dates: false, ..*self };
+                scope.write(&policy.node, out).is_ok()
+            });
+            if written {
                 return;
             }
         }
         out.truncate(mark);
-        push_text(out, &Value::Date(date).as_text().unwrap_or_default());
+        (Dates::ISO.write)(date, out);
+    }
+
+    fn write_reserved(&self, reserved: Reserved, out: &mut String) -> Result<Wrote, Gone> {
+        match self.event.map_or(Field::Absent, |event| event.reserved(reserved)) {
+            Field::Text(text) if is_blank(text) => return Err(Gone::Absent),
+            Field::Text(text) if self.guess_dates => return self.write_value(&Value::text(text), out),
+            Field::Text(text) => push_text(out, text),
+            Field::Number(number) => out.push_str(number),
+            Field::Date(date) => self.write_date(date, self.dates, out),
+            Field::Absent | Field::Null => return Err(Gone::Absent),
+        }
+        Ok(Wrote::Present)
+    }
+
+    /// Writes a usual chain; `None` where the value is not the usual one.
+    fn write_form(&self, form: &'a Form, out: &mut String) -> Option<Result<Wrote, Gone>> {
+        let value = match self.source(&form.source) {
+            Ok(value) => value,
+            Err(gone) => return Some(Err(gone)),
+        };
+        let wrote = match (&value, &form.chain) {
+            (Value::Text(text), Chain::Text(steps)) if !self.guess_dates => match steps.take(text) {
+                Found::Unsure => return None,
+                Found::Absent => false,
+                Found::Part(part) => {
+                    push_text(out, part);
+                    true
+                }
+            },
+            (Value::Date(date), Chain::Date(step)) => step.write(*date, out),
+            _ => return None,
+        };
+        Some(if wrote { Ok(Wrote::Present) } else { Err(Gone::Absent) })
+    }
+
+    /// Whether it is quickly seen that a node is absent.
+    fn is_absent(&self, node: &'a Node) -> bool {
+        match (node, self.event) {
+            (Node::Source(Source::Reserved(reserved)), Some(event)) => !event.has(*reserved),
+            (Node::Source(Source::Named(id)), Some(event)) => event.named(*id).is_none(),
+            (Node::First(nodes), _) => nodes.iter().all(|node| self.is_absent(node)),
+            (Node::Call(call), _) => self.is_absent(&call.input),
+            _ => false,
+        }
     }
 
     fn write_source(&self, source: &Source, out: &mut String) -> Result<Wrote, Gone> {
@@ -394,6 +447,9 @@ impl<'a> Scope<'a> {
         let mut present = false;
         let mut written: u64 = 0;
         for (position, (key, node)) in table.entries.iter().enumerate() {
+            if self.is_absent(node) {
+                continue;
+            }
             let mark = out.len();
             if mark > start + 1 {
                 out.push(',');
@@ -456,7 +512,16 @@ impl<'a> Scope<'a> {
                 any
             }
             Node::Field(slot) => {
-                let Some(buffer) = self.fields.get(*slot) else { return false };
+                let Some(buffer) = self.fields.get(*slot).filter(|buffer| !buffer.is_empty()) else {
+                    return false;
+                };
+                if !buffer.has_any(table.name_bits, is_taken) {
+                    if out.len() > inner {
+                        out.push(',');
+                    }
+                    out.push_str(buffer.members());
+                    return true;
+                }
                 for (key, member) in buffer.iter() {
                     if is_taken(key) {
                         self.notes.warn("key_taken", key);
@@ -467,7 +532,7 @@ impl<'a> Scope<'a> {
                     }
                     out.push_str(member);
                 }
-                !buffer.is_empty()
+                true
             }
             _ => {
                 let mut any = false;
@@ -545,8 +610,4 @@ pub(crate) fn owned(json: Json<'_>) -> Value<'static> {
         ),
         _ => Value::Null,
     }
-}
-
-fn has_text(text: &str) -> bool {
-    text.chars().any(|c| !c.is_whitespace())
 }

@@ -153,7 +153,7 @@ pub(crate) fn body<'a>(
     if encoding == Encoding::Form {
         return Ok(form_encoded(&scope.eval(node)?));
     }
-    let mut out = String::new();
+    let mut out = String::with_capacity(scope.items.len() + scope.items.len().min(256));
     scope.write(node, &mut out)?;
     Ok(out)
 }
@@ -179,10 +179,23 @@ pub(crate) fn separator(encoding: Encoding) -> &'static str {
 }
 
 /// The items as `{items}` stands for them.
-pub(crate) fn joined<'p>(parts: impl Iterator<Item = &'p str>, encoding: Encoding) -> String {
-    let parts: Vec<&str> = parts.collect();
-    let inner = parts.join(separator(encoding));
-    if encoding == Encoding::Lines { inner } else { format!("[{inner}]") }
+pub(crate) fn joined<'p>(parts: impl Iterator<Item = &'p str> + Clone, encoding: Encoding) -> String {
+    let size: usize = parts.clone().map(|part| part.len() + 1).sum();
+    let mut out = String::with_capacity(size + 1);
+    let is_list = encoding != Encoding::Lines;
+    if is_list {
+        out.push('[');
+    }
+    for (position, part) in parts.enumerate() {
+        if position > 0 {
+            out.push_str(separator(encoding));
+        }
+        out.push_str(part);
+    }
+    if is_list {
+        out.push(']');
+    }
+    out
 }
 
 /// The content type of an encoding.

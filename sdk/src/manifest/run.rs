@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::bound::{Known, Plan, write_part};
 use super::outcomes::{self, Decision, Items, What};
-use super::plan::RequestPlan;
+use super::plan::{Encoding, RequestPlan};
 use super::render::{Attempt, Gone, Notes, Reply, Scope};
 use super::request::{self, Head};
 use super::tree::{Node, Source};
@@ -123,10 +123,11 @@ impl<'p> Run<'p> {
 
     /// How each item ended.
     pub fn verdicts(self) -> Vec<Verdict> {
+        let no_answer: Arc<str> = "".into();
         let done = |submitted| Verdict {
             outcome: if submitted { Outcome::Submitted } else { Outcome::Delivered },
             reason: String::new(),
-            answer: "".into(),
+            answer: no_answer.clone(),
         };
         let ends = self.verdicts.into_iter().zip(self.submitted);
         ends.map(|(verdict, submitted)| verdict.unwrap_or_else(|| done(submitted))).collect()
@@ -227,7 +228,12 @@ impl<'p> Run<'p> {
             let body = if plan.is_batch {
                 let texts = chunk.parts.iter().map(|part| std::str::from_utf8(part).unwrap_or_default());
                 let items = request::joined(texts, plan.encoding);
-                request::body(&Scope { items: &items, ..*scope }, plan.body.as_ref(), plan.encoding)?
+                match (&plan.body, plan.encoding) {
+                    (Some(Node::Source(Source::Items)), Encoding::Json | Encoding::Lines) => items,
+                    (body, encoding) => {
+                        request::body(&Scope { items: &items, ..*scope }, body.as_ref(), encoding)?
+                    }
+                }
             } else {
                 chunk.parts.first().map(|part| String::from_utf8_lossy(part).into_owned()).unwrap_or_default()
             };
@@ -236,9 +242,18 @@ impl<'p> Run<'p> {
             let head = request::head(&scope, &plan.url, plan.query.as_ref(), plan.headers.as_ref())?;
             Ok((head, attempt.body))
         };
-        let built = self.plan.with_scope(&item.event, Plan::options_of(item), self.known(first), build);
+        let built = if plan.outside.event {
+            let options = Plan::options_of(item);
+            self.plan.with_scope(&item.event, options, self.known(first), build).ok().map(|(built, _)| built)
+        } else {
+            // Nothing of the event is asked for, so its rest need not be handed out again.
+            let notes = Notes::default();
+            let Known { fetched, replies, hide } = self.known(first);
+            let scope = Scope { fetched, replies, hide, ..Scope::of_constants(&self.plan.program, &notes) };
+            Some(build(&scope, &mut String::new()))
+        };
         match built {
-            Ok((Ok((head, body)), _)) => Ok(finished(
+            Some(Ok((head, body))) => Ok(finished(
                 plan.name.clone(),
                 plan.method,
                 head,
@@ -310,7 +325,9 @@ impl<'p> Run<'p> {
                 return;
             }
         };
-        for at in &chunk.items {
+        // Only a later request can read it.
+        let is_last = chunk.request + 1 == self.plan.program.requests.len();
+        for at in chunk.items.iter().filter(|_| !is_last) {
             if let Some(replies) = self.replies.get_mut(*at) {
                 replies.push((chunk.request, reply.clone()));
             }
@@ -475,7 +492,7 @@ fn finished(
     head: Head,
     body: String,
     has_body: bool,
-    encoding: super::plan::Encoding,
+    encoding: Encoding,
     timeout: std::time::Duration,
 ) -> Request {
     let Head { url, mut headers } = head;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::field::FieldBuffer;
+use super::forms::DatePolicy;
 use super::plan::Program;
-use super::tree::Node;
 use super::value::Value;
 use crate::event::{Event, Warning};
 use crate::json::{Doc, Json};
@@ -91,7 +91,7 @@ pub(crate) struct Scope<'a> {
     pub key: Option<&'a Value<'a>>,
     pub value: Option<&'a Value<'a>>,
     /// How dates are written that name no format.
-    pub dates: Option<&'a Node>,
+    pub dates: Option<&'a DatePolicy>,
     /// Whether texts that look like a moment count as dates.
     pub guess_dates: bool,
     pub now_ms: i64,

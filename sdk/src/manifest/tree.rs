@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::expression::Member;
+use super::forms::Form;
 use super::functions::{Function, Table};
 use super::schema::Kind;
 use super::value::Value;
@@ -99,6 +100,8 @@ pub(crate) struct Call {
     pub input: Node,
     pub args: Box<[Argument]>,
     pub secret: bool,
+    /// The whole chain up to this call, where it is one of the usual ones.
+    pub form: Option<Box<Form>>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +128,8 @@ pub(crate) struct TableNode {
     pub guards: Box<[usize]>,
     /// Whether there is an expression in it; a table without one is a constant.
     pub has_expressions: bool,
+    /// The bits of its own names, see [`Hashed::bit`](super::lookup::Hashed::bit).
+    pub name_bits: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -173,7 +173,7 @@ impl<'a> Value<'a> {
 
     /// A text without anything but white space.
     pub fn is_blank(&self) -> bool {
-        matches!(self, Value::Text(text) if text.chars().all(char::is_whitespace))
+        matches!(self, Value::Text(text) if super::forms::is_blank(text))
     }
 
     /// Whether both are the same scalar: compared as texts, numbers by their value (`1` and `1.0` are the same). Lists,

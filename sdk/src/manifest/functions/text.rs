@@ -38,7 +38,7 @@ pub(super) fn email<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Op
 }
 
 /// The form `local@host.domain`, without white space; nothing says that the address exists.
-fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let labels_are_filled = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
     let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());

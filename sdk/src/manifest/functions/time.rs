@@ -12,11 +12,13 @@ use crate::manifest::value::Value;
 const FIRST_EPOCH: f64 = 1e8;
 
 /// A text that is RFC 3339 with a time and a zone.
+#[inline]
 pub(crate) fn moment(text: &str) -> Option<Date> {
     let has_time = text.len() >= 20 && matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' '));
-    if !has_time {
-        return None;
-    }
+    if has_time { with_zone(text) } else { None }
+}
+
+fn with_zone(text: &str) -> Option<Date> {
     dates::parse(text).filter(|parsed| !parsed.zone_missing).map(|parsed| parsed.date)
 }
 
