@@ -25,6 +25,9 @@ const EMPTY_BATCH: &str = "empty_batch";
 
 /// How many times the largest body a batch's calls may have in all, once its common fields are copied into each.
 const MAX_GROWTH: usize = 16;
+/// The most bytes that a batch's calls may have in all, whatever the largest body: the queue takes no more at one time, and
+/// would ask for the same batch again and again.
+const MAX_GROWN_BYTES: usize = 24 << 20;
 
 /// What the body of a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +168,7 @@ fn open<'a>(
     let limits =
         Limits { event_bytes: active.settings.max_event_bytes, events: active.settings.max_batch_events };
     let size = grown_size(doc.root(), limits);
-    if size > active.body_limits.max_bytes.saturating_mul(MAX_GROWTH) {
+    if size > active.body_limits.max_bytes.saturating_mul(MAX_GROWTH).min(MAX_GROWN_BYTES) {
         return Err(too_large_together());
     }
     body.hold(size).map_err(Failure::Body)?;

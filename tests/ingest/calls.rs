@@ -454,7 +454,13 @@ async fn a_context_that_would_fill_the_memory_is_refused() {
     let server = Server::start().await;
     let calls = vec![json!({"type": "identify", "userId": "u"}); 2_500];
     let batch = json!({"batch": calls, "context": {"x": "x".repeat(30_000)}});
-    assert_refused(&server.post("/v1/batch", batch).await, 400, "batch_too_large");
+    assert_refused(&server.post("/v1/batch", batch.clone()).await, 400, "batch_too_large");
+    // However large a body may be, the queue's own limit is not passed: it would answer 503 for ever.
+    let settings = Settings { max_body_bytes: fanout::ingest::MAX_BODY_BYTES, ..settings() };
+    let generous = Server::with(settings, Limits::default(), None).await;
+    let calls = vec![json!({"type": "identify", "userId": "u"}); 1_000];
+    let batch = json!({"batch": calls, "context": {"x": "x".repeat(30_000)}});
+    assert_refused(&generous.post("/v1/batch", batch).await, 400, "batch_too_large");
 }
 
 #[tokio::test]
