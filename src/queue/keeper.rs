@@ -161,6 +161,7 @@ pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
         let written = keeper.checkpoint(shared);
         if written && retained.elapsed() >= RETAIN_EVERY {
             keeper.retain(shared);
+            shared.blocks.tidy();
             retained = Instant::now();
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use tokio::sync::Notify;
 
+use super::blocks::{Blocks, Decoded};
 use super::codes::{self, Codes};
 use super::delta::Saved;
 use super::feed::{Feed, Fetched, Step};
@@ -13,7 +14,6 @@ use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
 use super::lane::{Lane, Limits};
 use super::local::{Clock, Decode, OpenError};
-use super::record::Head;
 use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::{Code, Id, LaneCounts, Settled};
@@ -80,6 +80,8 @@ pub struct Shared<T> {
     known: Mutex<Vec<SavedLane>>,
     pub codes: RwLock<Codes>,
     pub sources: RwLock<Sources>,
+    /// Read back for lanes that are behind.
+    pub blocks: Blocks<T>,
     decode: Decode<T>,
     pub hash_key: [u8; 16],
     limits: Limits,
@@ -152,6 +154,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             known: Mutex::default(),
             codes: RwLock::new(codes),
             sources: RwLock::new(Sources { names, ids, unwritten: Vec::new() }),
+            blocks: Blocks::default(),
             decode: parts.decode,
             hash_key,
             limits: parts.limits,
@@ -285,9 +288,11 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     pub fn read_for(&self, cell: &Cell<T>, step: Step) -> Result<(), ReadError> {
         match step {
             Step::Read { from, tail } => {
-                let block = self.journal.read(from, BLOCK)?;
-                let decoded = block.iter().map(|stored| self.decoded(stored)).collect();
-                cell.state().add_block(from, tail, decoded);
+                let block = self.blocks.from(from, || {
+                    let block = self.journal.read(from, BLOCK)?;
+                    Ok(block.iter().map(|stored| self.decoded(stored)).collect())
+                })?;
+                cell.state().add_block(from, tail, block);
             }
             Step::Fetch(seqs) => {
                 let fetched = self.fetch(seqs)?;
@@ -298,7 +303,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(())
     }
 
-    fn decoded(&self, (head, body): &Stored) -> (Head, Option<T>, usize) {
+    fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
         (*head, (self.decode)(head, body), body.len())
     }
 
