@@ -45,7 +45,8 @@ pub struct Options {
     pub journal: journal::Options,
     /// The lanes' names.
     pub lanes: Vec<String>,
-    /// How much of the newest calls is kept in memory for lanes that keep up, in bytes. Default 32 MiB.
+    /// How much of the newest calls is kept in memory for lanes that keep up, in bytes of their bodies; what is decoded
+    /// of them takes about five times that. Default 32 MiB.
     pub tail_bytes: usize,
     /// How much a lane that is behind keeps of what it read, in bytes. Default 2 MiB.
     pub behind_bytes: usize,
