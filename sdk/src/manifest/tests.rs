@@ -7,6 +7,7 @@ use super::*;
 use crate::destination::{Clock, Destination, Item, Request};
 use crate::event::Event;
 use crate::names::Names;
+use crate::preview::preview;
 
 /// A small manifest in which everything is right.
 const BASE: &str = r#"adapter = { name = "Acme", aliases = ["ac"], docs = "https://acme.test", checked = "2026-07" }
@@ -84,7 +85,7 @@ pub(super) fn identify(user: &str, traits: &str, names: &Names) -> Arc<Event> {
 fn bodies(manifest: &str, settings: &str, call: &str) -> Vec<String> {
     let (plan, names) = plan(manifest, settings);
     match plan.render(&event(call, &names), None) {
-        Ok(item) => texts(&plan.preview(&[item], &At(0), true)),
+        Ok(item) => texts(&preview(&plan, &[item], Vec::new(), &At(0), true)),
         Err(skip) => vec![format!("{}: {}", skip.reason, skip.detail)],
     }
 }
@@ -402,10 +403,10 @@ fn secrets_are_masked_and_urls_encoded() {
     let (plan, names) = plan(&manifest, "key = 'top secret'");
     let item =
         plan.render(&identify("a/b ü", r#"{"title":"x&y","plan_note":"top secret"}"#, &names), None).unwrap();
-    let shown = &plan.preview(std::slice::from_ref(&item), &At(0), true)[0];
+    let shown = &preview(&plan, std::slice::from_ref(&item), Vec::new(), &At(0), true)[0];
     assert_eq!(shown.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=top%20secret&q=x%26y");
     assert_eq!(shown.headers[1].1, "Bearer top secret");
-    let hidden = &plan.preview(&[item], &At(0), false)[0];
+    let hidden = &preview(&plan, &[item], Vec::new(), &At(0), false)[0];
     assert_eq!(hidden.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=***&q=x%26y");
     assert_eq!(hidden.headers[1].1, "Bearer ***");
     assert_eq!(plan.mask("the key top secret leaked"), "the key *** leaked");
@@ -426,7 +427,7 @@ fn what_stands_outside_the_items_parts_the_batch() {
     assert_eq!(items[0].group, items[2].group);
     assert_ne!(items[0].group, items[1].group);
     assert_eq!(
-        texts(&plan.preview(&items[..3], &At(0), true)),
+        texts(&preview(&plan, &items[..3], Vec::new(), &At(0), true)),
         [r#"{"people":[{"id":"a"},{"id":"c"}],"list":"x"}"#, r#"{"people":[{"id":"b"}],"list":"y"}"#]
     );
 }
