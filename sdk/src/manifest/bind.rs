@@ -420,7 +420,8 @@ impl<'m> Binder<'m> {
         let option = self.schema.options.iter().find(|option| Some(option.name.as_str()) == path.first());
         let Some(option) = option else { return Node::Absent };
         let choices = option.choices.iter().map(|choice| choice.name.clone()).collect();
-        let spec = OptionSpec { name: option.name.clone(), kind: option.kind, choices };
+        let pattern = option.pattern.as_deref().and_then(|pattern| regex_lite::Regex::new(pattern).ok());
+        let spec = OptionSpec { name: option.name.clone(), kind: option.kind, choices, pattern };
         with_members(Node::Source(Source::Option(Arc::new(spec))), path.members.get(1..).unwrap_or_default())
     }
 

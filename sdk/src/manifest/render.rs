@@ -245,7 +245,7 @@ impl<'a> Scope<'a> {
         value.filter(|value| !matches!(value, Value::Null) && !value.is_blank()).ok_or(Gone::Absent)
     }
 
-    /// An option of the call, where it has the declared type.
+    /// An option of the call, where it has the declared type and matches the pattern.
     fn option(&self, spec: &OptionSpec) -> Option<Value<'a>> {
         let value = Value::from_json(self.options?.get(&spec.name)?);
         let fits = match (spec.kind, &value) {
@@ -259,6 +259,9 @@ impl<'a> Scope<'a> {
             (Kind::Text, value) => matches!(value, Value::Text(_) | Value::Number(_)),
             _ => false,
         };
+        let matches =
+            |pattern: &regex_lite::Regex| value.as_text().is_some_and(|text| pattern.is_match(&text));
+        let fits = fits && spec.pattern.as_ref().is_none_or(matches);
         if !fits {
             self.notes.warn("option_invalid", &spec.name);
         }

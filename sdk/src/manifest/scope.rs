@@ -70,8 +70,13 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// Notes what was odd; once, however often the same place is read.
     pub fn warn(&self, kind: &'static str, about: &str) {
-        self.warnings.borrow_mut().push(Warning { kind, about: about.to_owned() });
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.iter().any(|warning| warning.kind == kind && warning.about == about) {
+            return;
+        }
+        warnings.push(Warning { kind, about: about.to_owned() });
     }
 
     /// Takes back what was written behind `mark`.

@@ -450,3 +450,32 @@ fn a_digest_is_the_same_for_a_call_that_changes_nothing() {
     assert_eq!(first, digest("m-2", "2026-08-01T13:00:00Z", r#"{"a":1}"#));
     assert_ne!(first, digest("m-1", "2026-08-01T12:00:00Z", r#"{"a":2}"#));
 }
+
+#[test]
+fn an_option_of_another_form_is_left_out_with_one_warning() {
+    let manifest = BASE
+        .replacen("list = { type = \"text\",", "list = { type = \"text\", pattern = \"^[a-z0-9]+$\",", 1)
+        .replacen("list = \"{options.list}\"", "list = \"{options.list}\"\nagain = \"{options.list}\"", 1);
+    let (plan, names) = plan(&manifest, "key = 'k'");
+    for (list, expected, warned) in [
+        (r#""abc1""#, r#","list":"abc1","again":"abc1""#, 0),
+        ("12", r#","list":12,"again":12"#, 0),
+        (r#""../abc""#, "", 1),
+        (r#""abc\n""#, "", 1),
+        ("-1", "", 1),
+        ("[]", "", 1),
+    ] {
+        let call = format!(
+            r#"{{"type":"identify","messageId":"m","userId":"u","integrations":{{"acme":{{"list":{list}}}}}}}"#
+        );
+        let event = event(&call, &names);
+        let options = event.integrations().and_then(|all| all.get("acme"));
+        let item = plan.render(&event, options).unwrap();
+        let about: Vec<_> = item.warnings.iter().map(|warning| (warning.kind, &*warning.about)).collect();
+        assert_eq!(about, vec![("option_invalid", "list"); warned], "{list}");
+        assert_eq!(
+            texts(&plan.preview(&[item], &At(0), true)),
+            [format!(r#"{{"people":[{{"id":"u"{expected}}}]}}"#)]
+        );
+    }
+}

@@ -98,6 +98,8 @@ pub(crate) struct OptionSpec {
     pub name: String,
     pub kind: Kind,
     pub choices: Vec<String>,
+    /// What the value must match, as text.
+    pub pattern: Option<regex_lite::Regex>,
 }
 
 #[derive(Clone, Debug)]
