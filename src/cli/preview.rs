@@ -199,7 +199,13 @@ fn fill(
     match vendor.render(event, options) {
         Ok(item) => {
             preview.warnings.extend(item.warnings.iter().map(shown));
-            preview.requests = vendor.preview(&[item], &SystemClock, arguments.show_secrets);
+            preview.requests = fanout_sdk::preview::preview(
+                vendor,
+                &[item],
+                Vec::new(),
+                &SystemClock,
+                arguments.show_secrets,
+            );
         }
         Err(skip) => preview.skipped = Some(format!("{}: {}", skip.reason, skip.detail)),
     }
