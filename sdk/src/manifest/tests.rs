@@ -287,6 +287,37 @@ fn settings_are_checked_when_a_destination_is_configured() {
 }
 
 #[test]
+fn a_setting_can_make_another_one_necessary() {
+    let region = "region = { type = \"choice\"";
+    assert!(BASE.contains(region), "{BASE}");
+    let token =
+        "token = { type = \"secret\", needed_when = \"{settings.region | is('eu')}\", doc = \"Token\" }";
+    let reading = BASE.replacen(region, &format!("{token}\n{region}"), 1);
+    let reading =
+        reading.replacen("[[request]]\n", "[[request]]\nquery = { token = \"{settings.token}\" }\n", 1);
+    let manifest = Arc::new(Manifest::load("acme.toml", &reading, &mut Names::default()).unwrap());
+    let problems = |settings: &str| -> Vec<String> {
+        let bound = manifest.bind("acme", &settings.parse().unwrap());
+        bound.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    };
+    let missing = "destination acme: setting token is missing, needed with region = eu; Token";
+    assert!(problems("key = 'k'\nregion = 'us'").is_empty());
+    assert!(problems("key = 'k'\nregion = 'eu'\ntoken = 't'").is_empty());
+    assert_eq!(problems("key = 'k'\nregion = 'eu'"), [missing]);
+    assert_eq!(problems("region = 'eu'"), ["destination acme: setting key is missing; API key", missing]);
+    assert_eq!(
+        problems("key = 'k'\nregion = 'uk'"),
+        ["destination acme: setting region is uk; allowed: us, eu; Region"]
+    );
+    let text = reading.replacen("needed_when", "default = 'x', needed_when", 1);
+    let wrong = Manifest::load("acme.toml", &text, &mut Names::default()).unwrap_err();
+    assert!(
+        wrong.iter().any(|problem| problem.message == "setting token: with a default it is never missing"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn a_manifest_tells_about_itself() {
     let manifest = Manifest::load("acme.toml", BASE, &mut Names::default()).unwrap();
     assert_eq!(
