@@ -367,6 +367,7 @@ fn the_rest_is_handed_out_by_policy() {
         ),
         ("drop = [\"company\", \"o\", \"l\", \"d\"]\nfields = [{ name = \"custom\", key = \"c_{key}\", value = \"{value | text}\" }]", r#""c_a":"1","c_s":" t ""#.to_owned()),
         ("fields = [{ name = \"custom\", only = [\"a\", \"s\"] }]", r#""a":1,"s":" t ""#.to_owned()),
+        ("fields = [{ name = \"custom\", only = [\"n\", \"*\", \"*pany\"] }]", company.to_owned()),
         ("fields = [{ name = \"custom\", names = { a = \"A\" } }]", r#""A":1"#.to_owned()),
         ("fields = [{ name = \"custom\", kinds = [\"number\", \"null\"] }]", r#""a":1,"n":null"#.to_owned()),
         ("fields = [{ name = \"custom\", drop = [\"a\"], max = 1 }]", company.to_owned()),
