@@ -379,6 +379,33 @@ fn the_rest_is_handed_out_by_policy() {
 }
 
 #[test]
+fn a_null_is_written_where_the_conditions_hold() {
+    let with = |item: &str| {
+        let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
+        manifest.replacen("name = \"{values.name}\"", &format!("name = \"{{values.name}}\"\n{item}"), 1)
+    };
+    for (item, traits, expected) in [
+        ("x = \"{traits.created_at | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unix | if(user_id)}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | if(user_id) | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unless(user_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(anonymous_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(false)}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.email | if(traits.email)}\"", r#"{"email":null}"#, ""),
+        (
+            "x = \"{traits.email | if(traits.email) | unless(anonymous_id)}\"",
+            r#"{"email":"a@b.co"}"#,
+            r#","x":"a@b.co""#,
+        ),
+        ("x = \"{custom.n | if(user_id) | unless(anonymous_id)}\"", r#"{"n":null}"#, r#","x":null"#),
+    ] {
+        let call = format!(r#"{{"type":"identify","userId":"u","traits":{traits}}}"#);
+        let expected = format!("{{\"people\":[{{\"id\":\"u\"{expected}}}]}}");
+        assert_eq!(bodies(&with(item), "key = 'k'", &call), [expected], "{item}");
+    }
+}
+
+#[test]
 fn skips_say_why() {
     assert_eq!(
         bodies(BASE, "key = 'k'", r#"{"type":"identify","anonymousId":"a"}"#),
