@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
 use super::forms::{DatePolicy, TextForm};
-use super::lookup::{NameMap, NameSet};
+use super::lookup::NameMap;
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, Role, RulePlan, UpsertPlan, Wait};
 use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
 use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Setting, Then, templates_of};
@@ -452,7 +452,7 @@ fn word(binder: &mut Binder<'_>, data: &Data) -> String {
     value.and_then(|value| value.as_text().map(|text| text.into_owned())).unwrap_or_default()
 }
 
-fn words(value: &Value<'static>) -> NameSet {
+fn words<T: FromIterator<String> + Default>(value: &Value<'static>) -> T {
     settings::as_table(value).map(|table| table.names().iter().cloned().collect()).unwrap_or_default()
 }
 

@@ -399,6 +399,7 @@ fn the_rest_is_handed_out_by_policy() {
         ),
         ("drop = [\"company\", \"o\", \"l\", \"d\"]\nfields = [{ name = \"custom\", key = \"c_{key}\", value = \"{value | text}\" }]", r#""c_a":"1","c_s":" t ""#.to_owned()),
         ("fields = [{ name = \"custom\", only = [\"a\", \"s\"] }]", r#""a":1,"s":" t ""#.to_owned()),
+        ("fields = [{ name = \"custom\", only = [\"n\", \"*\", \"*pany\"] }]", company.to_owned()),
         ("fields = [{ name = \"custom\", names = { a = \"A\" } }]", r#""A":1"#.to_owned()),
         ("fields = [{ name = \"custom\", kinds = [\"number\", \"null\"] }]", r#""a":1,"n":null"#.to_owned()),
         ("fields = [{ name = \"custom\", drop = [\"a\"], max = 1 }]", company.to_owned()),
@@ -406,6 +407,33 @@ fn the_rest_is_handed_out_by_policy() {
     ] {
         let expected = format!("{{\"people\":[{{\"id\":\"u\",{expected}}}]}}");
         assert_eq!(bodies(&with(rest), "key = 'k'", &call), [expected], "{rest}");
+    }
+}
+
+#[test]
+fn a_null_is_written_where_the_conditions_hold() {
+    let with = |item: &str| {
+        let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
+        manifest.replacen("name = \"{values.name}\"", &format!("name = \"{{values.name}}\"\n{item}"), 1)
+    };
+    for (item, traits, expected) in [
+        ("x = \"{traits.created_at | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unix | if(user_id)}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | if(user_id) | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unless(user_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(anonymous_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(false)}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.email | if(traits.email)}\"", r#"{"email":null}"#, ""),
+        (
+            "x = \"{traits.email | if(traits.email) | unless(anonymous_id)}\"",
+            r#"{"email":"a@b.co"}"#,
+            r#","x":"a@b.co""#,
+        ),
+        ("x = \"{custom.n | if(user_id) | unless(anonymous_id)}\"", r#"{"n":null}"#, r#","x":null"#),
+    ] {
+        let call = format!(r#"{{"type":"identify","userId":"u","traits":{traits}}}"#);
+        let expected = format!("{{\"people\":[{{\"id\":\"u\"{expected}}}]}}");
+        assert_eq!(bodies(&with(item), "key = 'k'", &call), [expected], "{item}");
     }
 }
 
