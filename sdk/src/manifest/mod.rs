@@ -34,6 +34,7 @@ mod tree;
 mod units;
 pub mod value;
 mod walk;
+pub(crate) mod written;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub(crate) struct Program {
     /// In the manifest's order; those that the settings rule out are there but not active.
     pub requests: Vec<RequestPlan>,
     pub fetches: Vec<FetchPlan>,
-    /// The literal values of secret settings, long ones first.
+    /// The values of secret settings in every form in which a vendor may send them back, long ones first.
     pub secrets: Vec<String>,
 }
 
