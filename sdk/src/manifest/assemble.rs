@@ -67,6 +67,7 @@ pub(crate) fn assemble(
             settings::secret_texts(value, &mut program.secrets);
         }
     }
+    program.secrets = program.secrets.iter().flat_map(|secret| super::written::forms(secret)).collect();
     program.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     program.secrets.dedup();
     program.rest = rest(schema, names, &mut binder);

@@ -469,6 +469,8 @@ fn secrets_are_masked_and_urls_encoded() {
     assert_eq!(hidden.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=***&q=x%26y");
     assert_eq!(hidden.headers[1].1, "Bearer ***");
     assert_eq!(plan.mask("the key top secret leaked"), "the key *** leaked");
+    assert_eq!(plan.mask("key=top%20secret&x=1"), "key=***&x=1");
+    assert_eq!(plan.mask("Basic YWRhOnRvcCBzZWNyZXQ="), "Basic YWRhOn***Q=");
     let dots = plan.render(&identify("..", "{}", &names), None);
     assert_eq!(dots.unwrap_err().reason, "request_absent");
 }
