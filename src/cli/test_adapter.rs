@@ -30,7 +30,7 @@ pub fn run(
             return Ok(Ending::Wrong);
         }
     };
-    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, folder)) {
+    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, &text, folder)) {
         Ok(factory) => factory,
         Err(problems) => {
             for problem in problems {
@@ -67,10 +67,12 @@ pub fn run(
     Ok(if report.passed() { Ending::Done } else { Ending::Failed })
 }
 
-/// The Rust code of the built-in adapter whose folder this is.
-fn code_of(adapters: &[Adapter], folder: &Path) -> Option<Code> {
+/// The Rust code of the built-in adapter that this is: the one with this manifest, or else with this folder's name.
+fn code_of(adapters: &[Adapter], manifest: &str, folder: &Path) -> Option<Code> {
     let folder = std::path::absolute(folder).ok()?;
-    adapters.iter().find(|adapter| folder.file_name().is_some_and(|name| name == adapter.name))?.code
+    let same_text = adapters.iter().find(|adapter| adapter.manifest == manifest);
+    let same_name = || adapters.iter().find(|adapter| folder.ends_with(adapter.name));
+    same_text.or_else(same_name)?.code
 }
 
 type Files = Vec<(String, String)>;
