@@ -579,7 +579,10 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
                     run.give(at, "field", &told.kept);
                     assert_eq!(run.ask(at, "field").await, Said::Delivered);
                 }
-                _ => run.give(at, "no_phone", "true"),
+                _ => {
+                    run.give(at, "no_phone", "true");
+                    run.leave_out(at, "without the phone number, not the secret");
+                }
             }
         }
         run.finish().await
@@ -593,7 +596,8 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
             r#"people {"id":"a","note":{"plan":"x"}}"#,
         ]
     );
-    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
+    assert_eq!(verdicts[0].outcome, Outcome::Delivered);
+    assert_eq!(verdicts[0].reason, "without the phone number, not the ***");
     // Where nobody does anything about it, the vendor has refused it.
     let (_, verdicts) = drive(CODED, &[("a", "{}")], &[unknown]);
     assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
