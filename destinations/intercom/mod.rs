@@ -81,7 +81,10 @@ async fn repair(
     created: &mut HashSet<(usize, Model, String)>,
 ) {
     match told.word.as_str() {
-        "bad_phone" => run.give(at, "no_phone", "true"),
+        "bad_phone" => {
+            run.give(at, "no_phone", "true");
+            run.leave_out(at, &format!("without the phone number: {}", told.reason));
+        }
         "unknown_attribute" => {
             if let Err(reason) = create_attribute(run, at, item, &told.kept, model, created).await {
                 run.end(at, Outcome::Rejected, &reason);
