@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fanout_sdk::json::Doc;
+use fanout_sdk::testkit::conformance::{self, Adapter};
 use fanout_sdk::testkit::{Report, manifest_factory, run_case, run_folder};
 
 use super::builtin;
@@ -67,6 +68,23 @@ fn every_golden_case_passes() {
         }
         for ending in ENDINGS.iter().filter(|ending| !report.has_ending(ending)) {
             failed.push_str(&format!("{}: no case ends with {ending}\n", adapter.name));
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+}
+
+#[test]
+fn every_adapter_passes_the_suite() {
+    let mut failed = String::new();
+    for adapter in builtin() {
+        let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+        let files = cases(adapter.name);
+        let waivers = fs::read_to_string(folder(adapter.name).join("conformance.toml")).ok();
+        let subject =
+            Adapter::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
+        let report = conformance::run(&subject.unwrap());
+        if !report.passed() {
+            failed.push_str(&format!("{}:\n{report}", adapter.name));
         }
     }
     assert!(failed.is_empty(), "{failed}");
