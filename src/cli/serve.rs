@@ -1,6 +1,9 @@
 //! `fanout serve`: runs the router until it is told to stop.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use super::args::Common;
 use super::{Ending, output, runtime};
@@ -40,9 +43,14 @@ async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> i
             });
         }
     };
+    // Without a certificate a hang-up means what it means to every program.
+    let renewals = instance.certificate_changed().map(Hangups::new).transpose()?;
     addresses(&instance, out)?;
     writeln!(out, "ready")?;
     out.flush()?;
+    if let Some(renewals) = renewals {
+        tokio::spawn(renewals.pass_on());
+    }
     let signal = signals.next().await;
     tracing::info!(signal, "stopping; what is under way may finish");
     tokio::select! {
@@ -64,6 +72,26 @@ pub fn addresses(instance: &Instance, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "              https://{address}")?;
     }
     writeln!(out, "admin         http://{}", instance.admin)
+}
+
+/// SIGHUP, which tells that the certificate's files have changed.
+struct Hangups {
+    hangup: tokio::signal::unix::Signal,
+    changed: Arc<Notify>,
+}
+
+impl Hangups {
+    /// Catches them from now on.
+    fn new(changed: Arc<Notify>) -> io::Result<Hangups> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups { hangup: signal(SignalKind::hangup())?, changed })
+    }
+
+    async fn pass_on(mut self) {
+        while self.hangup.recv().await.is_some() {
+            self.changed.notify_one();
+        }
+    }
 }
 
 /// The signals that end a process in an orderly way.

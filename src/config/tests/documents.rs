@@ -23,7 +23,12 @@ fn is_setting(line: &str) -> bool {
 
 fn example_world(text: &str) -> Loaded {
     let variable = |name: &str| Some(format!("the-value-of-{name}"));
-    let world = World { variable: &variable, file: &|_| Ok(String::new()) };
+    let file = |path: &Path| match path.to_str() {
+        Some("certificate.pem") => Ok(CERTIFICATE.to_owned()),
+        Some("key.pem") => Ok(KEY.to_owned()),
+        _ => Ok(String::new()),
+    };
+    let world = World { variable: &variable, file: &file };
     resolve("config.example.toml", text, &world, &|_| AdapterSet::open_boxed(None))
 }
 
