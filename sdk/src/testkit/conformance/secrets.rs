@@ -8,10 +8,11 @@ use super::calls::{object, quoted, with};
 use super::hostile::everything;
 use super::scene::{Replay, Scene, place};
 use super::shape::cut;
-use super::stage::{Played, Reply, new_memory, preview};
-use crate::destination::{Answer, Request};
+use super::stage::{Played, Reply, new_memory};
+use crate::destination::{Answer, Item, Request};
 use crate::json::{Doc, Json};
 use crate::manifest::written::forms;
+use crate::preview::preview;
 
 /// How much of a secret is already too much, in characters.
 const TOO_MUCH: usize = 12;
@@ -78,7 +79,7 @@ fn shown_at_rest(scene: &Scene, secrets: &[Secret]) -> Vec<String> {
     let mut shown: Vec<(String, String)> = Vec::new();
     for item in &scene.items {
         shown.extend(item.warnings.iter().map(|warning| ("a warning".to_owned(), warning.about.clone())));
-        let requests = preview(&*scene.subject.destination, std::slice::from_ref(item), &scene.clock);
+        let requests = previewed(scene, item);
         shown.extend(requests.iter().map(|request| ("the preview".to_owned(), everything(request))));
     }
     let details = scene.calls.iter().filter_map(|call| scene.render(call).err());
@@ -87,6 +88,16 @@ fn shown_at_rest(scene: &Scene, secrets: &[Secret]) -> Vec<String> {
         .iter()
         .filter_map(|(what, text)| Some(format!("{}: {what} {}", scene.file, holding(secrets, text)?)))
         .collect()
+}
+
+/// What `fanout preview` shows of an item: without answers, and with those of the case.
+fn previewed(scene: &Scene, item: &Item) -> Vec<Request> {
+    let answers = scene.exchanges.iter().filter_map(|(_, reply)| reply.clone().ok()).collect();
+    let shown = |answers| {
+        let (destination, item) = (&*scene.subject.destination, std::slice::from_ref(item));
+        preview(destination, item, answers, &scene.clock, false)
+    };
+    [shown(Vec::new()), shown(answers)].concat()
 }
 
 fn holding(secrets: &[Secret], text: &str) -> Option<String> {

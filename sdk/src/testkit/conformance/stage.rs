@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::super::FixedClock;
 use super::super::manifest::DESTINATION;
 use super::super::run::block_on;
-use crate::destination::{Answer, Context, Destination, Item, NoAnswer, Request, Transport, Verdict};
+use crate::destination::{
+    Answer, Context, Destination, Item, NoAnswer, Purpose, Request, Transport, Verdict,
+};
 use crate::memory::Memory;
 
 /// What a vendor answers.
@@ -62,12 +64,7 @@ pub(super) fn new_memory() -> Memory {
 
 /// The one place where a check makes what a destination may use while it sends.
 fn context<'a>(transport: &'a dyn Transport, clock: &'a FixedClock, memory: &'a Memory) -> Context<'a> {
-    Context { transport, clock, memory, destination: DESTINATION }
-}
-
-/// What `fanout preview` would show of some items, secrets hidden.
-pub(super) fn preview(destination: &dyn Destination, items: &[Item], clock: &FixedClock) -> Vec<Request> {
-    destination.preview(items, clock, false)
+    Context { transport, clock, memory, destination: DESTINATION, purpose: Purpose::Deliver }
 }
 
 /// Packs and sends the items until none waits.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::super::super::{Factory, Subject};
 use super::super::calls::quoted;
 use crate::destination::{
-    Answer, Clock, Context, Destination, Item, Limits, NoAnswer, Outcome, Part, Request, Skip, Verdict,
+    Answer, Context, Destination, Item, Limits, NoAnswer, Outcome, Part, Request, Skip, Verdict,
 };
 use crate::event::Event;
 use crate::json::{Doc, Json};
@@ -143,12 +143,14 @@ impl Vendor {
         if let Some(token) = context.memory.get("token", now_ms) {
             return Ok(token.to_string());
         }
+        let hides = context.purpose.hides_secrets() && !self.has("preview");
+        let key = if hides { "***" } else { &self.key };
         let request = Request {
             name: "fetch.token".into(),
             method: "POST",
             url: "https://vendor.test/token".to_owned(),
             headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
-            body: format!("{{\"key\":{}}}", quoted(&self.key)).into(),
+            body: format!("{{\"key\":{}}}", quoted(key)).into(),
             timeout: Duration::from_secs(10),
         };
         let answer = self.ask(context, request).await;
@@ -314,17 +316,6 @@ impl Destination for Vendor {
             verdicts.pop();
         }
         verdicts
-    }
-
-    fn preview(&self, _items: &[Item], _clock: &dyn Clock, show_secrets: bool) -> Vec<Request> {
-        let key = if show_secrets || self.has("preview") { &self.key } else { "***" };
-        let body = format!("{{\"key\":{}}}", quoted(key)).into();
-        vec![Request {
-            method: "POST",
-            url: "https://vendor.test/token".to_owned(),
-            body,
-            ..Request::default()
-        }]
     }
 
     fn limits(&self) -> &Limits {
