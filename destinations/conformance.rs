@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use fanout_sdk::json::Doc;
 use fanout_sdk::testkit::conformance::{self, Adapter};
 use fanout_sdk::testkit::{Report, manifest_factory, run_case, run_folder};
 
-use super::builtin;
+use super::{Adapter as Builtin, builtin};
 
 /// What an operator looks for.
 const HEADINGS: &[&str] =
@@ -73,21 +74,24 @@ fn every_golden_case_passes() {
     assert!(failed.is_empty(), "{failed}");
 }
 
+/// What the suite says of an adapter, where it does not pass.
+fn failed_suite(adapter: &Builtin) -> Option<String> {
+    let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+    let files = cases(adapter.name);
+    let waivers = fs::read_to_string(folder(adapter.name).join("conformance.toml")).ok();
+    let subject =
+        Adapter::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
+    let report = conformance::run(&subject.unwrap());
+    (!report.passed()).then(|| format!("{}:\n{report}", adapter.name))
+}
+
 #[test]
 fn every_adapter_passes_the_suite() {
-    let mut failed = String::new();
-    for adapter in builtin() {
-        let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
-        let files = cases(adapter.name);
-        let waivers = fs::read_to_string(folder(adapter.name).join("conformance.toml")).ok();
-        let subject =
-            Adapter::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
-        let report = conformance::run(&subject.unwrap());
-        if !report.passed() {
-            failed.push_str(&format!("{}:\n{report}", adapter.name));
-        }
-    }
-    assert!(failed.is_empty(), "{failed}");
+    let failed: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = builtin().iter().map(|adapter| scope.spawn(|| failed_suite(adapter))).collect();
+        runs.into_iter().filter_map(|run| run.join().unwrap()).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Traits that callers really send, or could; each must come out as valid JSON or not at all.

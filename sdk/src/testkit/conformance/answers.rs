@@ -7,7 +7,7 @@ use super::stage::{Reply, new_memory};
 use crate::destination::{Answer, NoAnswer, Outcome, Verdict};
 
 /// How often each flow is played.
-const ROUNDS: u64 = 80;
+const ROUNDS: u64 = 64;
 const MAX_REASON_CHARS: usize = 300;
 const MAX_ANSWER_BYTES: usize = 512;
 const STATUSES: &[u16] = &[

@@ -2,10 +2,10 @@
 //! wrong types. Whatever goes out must be well formed, and nothing may break.
 
 use super::Suite;
-use super::calls::{TRICKY, long_text, with};
+use super::calls::{TRICKY, long_text, object, with};
 use super::scene::Scene;
 use super::shape::{cut, malformed};
-use crate::reserved::Reserved;
+use crate::reserved::{Group, Reserved};
 
 /// Every reserved trait with a value that is valid for it.
 const ALL: &str = r#"{
@@ -75,7 +75,7 @@ pub(super) fn all(suite: &Suite<'_>) -> Vec<String> {
 
 /// All reserved traits of a type that is none of theirs.
 pub(super) fn wrong_types(suite: &Suite<'_>) -> Vec<String> {
-    let long = long_text(20_000);
+    let long = long_text(5_000);
     let variants = |call: &str| {
         let traits = |value: &&str| {
             let about = format!("every trait {}", cut(value, 40));
@@ -92,10 +92,16 @@ pub(super) fn wrong_types(suite: &Suite<'_>) -> Vec<String> {
 
 /// Every reserved trait with the same value, and a custom one.
 fn all_traits(value: &str) -> String {
-    let start = format!("{{\"cnf_custom\":{value}}}");
-    Reserved::ALL
-        .iter()
-        .fold(start, |traits, one| with(&traits, &one.name().split('.').collect::<Vec<_>>(), Some(value)))
+    let of_group = |group: Option<Group>| {
+        let placed = Reserved::ALL.iter().map(|one| one.place()).filter(move |(of, _)| *of == group);
+        placed.map(|(_, member)| (member.to_owned(), value.to_owned()))
+    };
+    let mut members = vec![("cnf_custom".to_owned(), value.to_owned())];
+    members.extend(of_group(None));
+    for group in Group::ALL {
+        members.push((group.name().to_owned(), object(&of_group(Some(*group)).collect::<Vec<_>>())));
+    }
+    object(&members)
 }
 
 /// Renders, packs and sends every call, and says what is malformed.
