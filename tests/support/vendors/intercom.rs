@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Record, StandIn, lower, merge};
+use super::Record;
+use super::world::{Answer, Call, StandIn, lower, merge};
 
 pub(super) const SETTINGS: &str = r#"{ access_token = "intercom-token" }"#;
 const TOKEN: &str = "intercom-token";

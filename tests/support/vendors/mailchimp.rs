@@ -9,7 +9,8 @@ use base64::Engine;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Record, StandIn, lower, merge};
+use super::Record;
+use super::world::{Answer, Call, StandIn, lower, merge};
 
 pub(super) const SETTINGS: &str = r#"{ api_key = "KEY-us20", audience_id = "ea7918abb6" }"#;
 const KEY: &str = "KEY-us20";

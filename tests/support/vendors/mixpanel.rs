@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Record, StandIn, merge};
+use super::Record;
+use super::world::{Answer, Call, StandIn, merge};
 
 pub(super) const SETTINGS: &str = r#"{ project_token = "TOKEN" }"#;
 const TOKEN: &str = "TOKEN";

@@ -12,18 +12,20 @@ mod mailchimp;
 mod mixpanel;
 mod salesforce;
 mod server;
+mod world;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use intercom::Intercom;
 pub use mailchimp::Mailchimp;
 pub use mixpanel::Mixpanel;
 pub use salesforce::Salesforce;
+use world::{Planned, World};
 
 /// How long anything may take before a test gives up; generous, since machines differ.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -180,116 +182,6 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
-struct World {
-    mixpanel: Mixpanel,
-    mailchimp: Mailchimp,
-    intercom: Intercom,
-    salesforce: Salesforce,
-    requests: Vec<Recorded>,
-    faults: Vec<Planned>,
-    changes: u64,
-}
-
-struct Planned {
-    vendor: Vendor,
-    fault: Fault,
-    matching: String,
-    left: u32,
-}
-
-impl World {
-    fn stand_in(&mut self, vendor: Vendor) -> &mut dyn StandIn {
-        match vendor {
-            Vendor::Mixpanel => &mut self.mixpanel,
-            Vendor::Mailchimp => &mut self.mailchimp,
-            Vendor::Intercom => &mut self.intercom,
-            Vendor::Salesforce => &mut self.salesforce,
-        }
-    }
-
-    fn vendor_of(&mut self, host: &str) -> Option<Vendor> {
-        Vendor::ALL.into_iter().find(|vendor| self.stand_in(*vendor).serves(host))
-    }
-
-    /// The fault for this request, used up by it.
-    fn next_fault(&mut self, request: &Recorded) -> Option<Fault> {
-        let fits = |planned: &&mut Planned| {
-            planned.left > 0 && planned.vendor == request.vendor && request.is(&planned.matching)
-        };
-        let planned = self.faults.iter_mut().find(fits)?;
-        planned.left -= 1;
-        Some(planned.fault)
-    }
-}
-
-/// What every stand-in does.
-trait StandIn {
-    /// Whether requests for this host are its own.
-    fn serves(&self, host: &str) -> bool;
-    /// Does what the request asks for and answers it.
-    fn answer(&mut self, call: &Call<'_>) -> Answer;
-    /// Everybody it has, in the order of creation.
-    fn records(&self) -> Vec<Record>;
-    /// Makes room for custom traits where the vendor wants them declared.
-    fn declare(&mut self, traits: &[&str]);
-}
-
-/// A request as a stand-in sees it.
-struct Call<'a> {
-    method: &'a str,
-    host: &'a str,
-    /// The path's segments, percent-decoded.
-    path: Vec<String>,
-    /// The query, decoded.
-    query: Vec<(String, String)>,
-    headers: &'a [(String, String)],
-    body: &'a [u8],
-}
-
-impl Call<'_> {
-    /// Method and path, for matching.
-    fn line(&self) -> (&str, Vec<&str>) {
-        (self.method, self.path.iter().map(String::as_str).collect())
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn json(&self) -> Option<Value> {
-        serde_json::from_slice(self.body).ok()
-    }
-
-    /// The body's fields, where it is a form.
-    fn form(&self) -> Vec<(String, String)> {
-        server::pairs(&String::from_utf8_lossy(self.body))
-    }
-}
-
-/// What a stand-in answers.
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    /// Null: no body.
-    body: Value,
-}
-
-impl Answer {
-    fn new(status: u16, body: Value) -> Answer {
-        Answer { status, headers: Vec::new(), body }
-    }
-
-    fn header(mut self, name: &'static str, value: impl ToString) -> Answer {
-        self.headers.push((name, value.to_string()));
-        self
-    }
-}
-
 impl Vendors {
     pub fn start() -> Vendors {
         let runtime =
@@ -438,22 +330,5 @@ impl Vendors {
             format!("\n  {method} {host}{path} -> {status:?} {fault:?} {body}")
         });
         lines.collect()
-    }
-}
-
-/// Lower-case and trimmed, as vendors compare addresses.
-fn lower(email: &Value) -> Option<String> {
-    let email = email.as_str()?.trim().to_lowercase();
-    (!email.is_empty()).then_some(email)
-}
-
-/// The members of `from` written over those of `into`.
-fn merge(into: &mut Value, from: &Value) {
-    let Some(from) = from.as_object() else { return };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (key, value) in from {
-        into[key] = value.clone();
     }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Record, StandIn, lower, merge};
+use super::Record;
+use super::world::{Answer, Call, StandIn, lower, merge};
 
 pub(super) const SETTINGS: &str = r#"{ login_host = "https://acme.my.salesforce.com", client_id = "ID", client_secret = "SECRET", external_id_field = "UserId__c" }"#;
 const HOST: &str = "acme.my.salesforce.com";

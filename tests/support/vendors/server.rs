@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Answer, Call, Fault, Recorded, Shared, Vendor};
+use super::world::{Answer, Call};
+use super::{Fault, Recorded, Shared, Vendor};
 
 /// The connection is closed without an answer.
 #[derive(Debug, thiserror::Error)]
