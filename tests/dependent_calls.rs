@@ -65,7 +65,7 @@ impl Bench<'_> {
     }
 
     fn call(&self, n: u64) -> Value {
-        identify(self.way.anonymous, "1", json!({"email": EMAIL, "n": n}))
+        identify(self.way.anonymous, "1", json!({"email": EMAIL, "last_name": "Byron", "n": n}))
     }
 
     fn fault(&self, fault: Fault, times: u32) {
@@ -236,8 +236,8 @@ fn one_address_of_two_at_once(way: &Way) {
     for anonymous_first in [true, false] {
         let bench = Bench::new(way);
         let fanout = bench.service.serve();
-        let anonymous = identify(true, "9", json!({"email": EMAIL, "other": 1}));
-        let known = identify(false, "9", json!({"email": "Ada@Example.com", "n": 1}));
+        let anonymous = identify(true, "9", json!({"email": EMAIL, "last_name": "Byron", "other": 1}));
+        let known = identify(false, "9", json!({"email": "Ada@Example.com", "last_name": "Byron", "n": 1}));
         let (first, second) = if anonymous_first { (anonymous, known) } else { (known, anonymous) };
         // Where the vendor takes nobody without a user id, there is nothing to hold.
         let holds = way.takes_anonymous || !anonymous_first;
@@ -250,9 +250,10 @@ fn one_address_of_two_at_once(way: &Way) {
         }
         bench.service.accept("/v1/identify", &second);
         // When a later one has arrived, the second one is under way or waits for the first.
-        bench
-            .service
-            .accept("/v1/identify", &identify(false, "8", json!({"email": "bob@example.com", "n": 8})));
+        bench.service.accept(
+            "/v1/identify",
+            &identify(false, "8", json!({"email": "bob@example.com", "last_name": "B", "n": 8})),
+        );
         bench.wait_for(8);
         bench.vendors.release();
         bench.wait_for(1);
@@ -291,7 +292,7 @@ fn the_last_value_wins_through_bad_times(way: &Way) {
     bench.vendors.fault(way.vendor, Fault::DropBeforeCommit, "", 2);
     let call = |n: u64, user: u64| {
         let email = format!("user-{user}@example.com");
-        identify(way.anonymous, &user.to_string(), json!({"email": email, "n": n}))
+        identify(way.anonymous, &user.to_string(), json!({"email": email, "last_name": "B", "n": n}))
     };
     for n in 1..=CALLS {
         let batch: Vec<Value> = (0..USERS).map(|user| call(n, user)).collect();
