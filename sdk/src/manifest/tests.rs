@@ -535,7 +535,7 @@ fn an_option_of_another_form_is_left_out_with_one_warning() {
         let about: Vec<_> = item.warnings.iter().map(|warning| (warning.kind, &*warning.about)).collect();
         assert_eq!(about, vec![("option_invalid", "list"); warned], "{list}");
         assert_eq!(
-            texts(&plan.preview(&[item], &At(0), true)),
+            texts(&preview(&plan, &[item], Vec::new(), &At(0), true)),
             [format!(r#"{{"people":[{{"id":"u"{expected}}}]}}"#)]
         );
     }
