@@ -283,6 +283,11 @@ impl Vendors {
         });
     }
 
+    /// Deletes every person at a vendor, as its operator may.
+    pub fn delete_everybody(&self, vendor: Vendor) {
+        self.shared.change(|world| world.stand_in(vendor).delete_everybody());
+    }
+
     /// Waits until this holds; looks again whenever something came in or was answered.
     pub fn wait_until(&self, what: &str, holds: impl Fn(&Vendors) -> bool) {
         let deadline = Instant::now() + PATIENCE;

@@ -93,6 +93,10 @@ impl StandIn for Salesforce {
     fn declare(&mut self, traits: &[&str]) {
         self.custom.extend(traits.iter().map(|name| custom_field(name)));
     }
+
+    fn delete_everybody(&mut self) {
+        self.rows.clear();
+    }
 }
 
 /// The custom field of a trait.
@@ -248,8 +252,8 @@ impl Salesforce {
 
     fn insert(&mut self, object: &str, fields: &Value) -> String {
         let prefix = if object == "Contact" { "003" } else { "00Q" };
-        let id = format!("{prefix}{:015}", self.rows.len() + 1);
         let now = self.now();
+        let id = format!("{prefix}{:015}", self.writes);
         let mut kept = json!({"Id": id, "IsDeleted": false, "CreatedDate": now, "LastModifiedDate": now});
         if object == "Lead" {
             merge(&mut kept, &json!({"IsConverted": false, "ConvertedContactId": null}));
