@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod memory;
 pub mod names;
 pub mod normalise;
+pub mod preview;
 pub mod problem;
 pub mod reserved;
 #[cfg(feature = "testkit")]

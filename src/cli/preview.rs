@@ -188,7 +188,8 @@ fn fill(
     match plan.render(event, options) {
         Ok(item) => {
             preview.warnings.extend(item.warnings.iter().map(shown));
-            preview.requests = plan.preview(&[item], &SystemClock, arguments.show_secrets);
+            preview.requests =
+                fanout_sdk::preview::preview(plan, &[item], Vec::new(), &SystemClock, arguments.show_secrets);
         }
         Err(skip) => preview.skipped = Some(format!("{}: {}", skip.reason, skip.detail)),
     }

@@ -132,14 +132,17 @@ pub static FUNCTIONS: &[Function] = &[
     pure("hmac_sha1", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::hmac_sha1),
     pure("hmac_sha256", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::hmac_sha256),
     pure("ed25519", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::ed25519),
+    pure("rs256", Type::Bytes, Some(Type::Bytes), &[Parameter::Key], code::rs256),
     pure("hex", Type::Bytes, Some(Type::Text), &[], code::hex),
     pure("base64", Type::Bytes, Some(Type::Text), &[], code::base64),
+    pure("base64url", Type::Bytes, Some(Type::Text), &[], code::base64url),
     pure("unbase64", Type::Text, Some(Type::Bytes), &[], code::unbase64),
     pure("uuid5", Type::Text, Some(Type::Text), &[], code::uuid5),
     // number, yes or no
     pure("int", Type::Any, Some(Type::Number), &[], number::int),
     pure("num", Type::Any, Some(Type::Number), &[], number::num),
     pure("times", Type::Any, Some(Type::Number), &[Parameter::Number], number::times),
+    pure("add", Type::Any, Some(Type::Number), &[Parameter::Number], number::add),
     pure("bool", Type::Any, Some(Type::Bool), &[], number::bool),
     pure("text", Type::Any, Some(Type::Text), &[], text::text),
     // time

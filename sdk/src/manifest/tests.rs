@@ -7,6 +7,7 @@ use super::*;
 use crate::destination::{Clock, Destination, Item, Request};
 use crate::event::Event;
 use crate::names::Names;
+use crate::preview::preview;
 
 /// A small manifest in which everything is right.
 const BASE: &str = r#"adapter = { name = "Acme", aliases = ["ac"], docs = "https://acme.test", checked = "2026-07" }
@@ -84,7 +85,7 @@ pub(super) fn identify(user: &str, traits: &str, names: &Names) -> Arc<Event> {
 fn bodies(manifest: &str, settings: &str, call: &str) -> Vec<String> {
     let (plan, names) = plan(manifest, settings);
     match plan.render(&event(call, &names), None) {
-        Ok(item) => texts(&plan.preview(&[item], &At(0), true)),
+        Ok(item) => texts(&preview(&plan, &[item], Vec::new(), &At(0), true)),
         Err(skip) => vec![format!("{}: {}", skip.reason, skip.detail)],
     }
 }
@@ -402,10 +403,10 @@ fn secrets_are_masked_and_urls_encoded() {
     let (plan, names) = plan(&manifest, "key = 'top secret'");
     let item =
         plan.render(&identify("a/b ü", r#"{"title":"x&y","plan_note":"top secret"}"#, &names), None).unwrap();
-    let shown = &plan.preview(std::slice::from_ref(&item), &At(0), true)[0];
+    let shown = &preview(&plan, std::slice::from_ref(&item), Vec::new(), &At(0), true)[0];
     assert_eq!(shown.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=top%20secret&q=x%26y");
     assert_eq!(shown.headers[1].1, "Bearer top secret");
-    let hidden = &plan.preview(&[item], &At(0), false)[0];
+    let hidden = &preview(&plan, &[item], Vec::new(), &At(0), false)[0];
     assert_eq!(hidden.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=***&q=x%26y");
     assert_eq!(hidden.headers[1].1, "Bearer ***");
     assert_eq!(plan.mask("the key top secret leaked"), "the key *** leaked");
@@ -426,7 +427,7 @@ fn what_stands_outside_the_items_parts_the_batch() {
     assert_eq!(items[0].group, items[2].group);
     assert_ne!(items[0].group, items[1].group);
     assert_eq!(
-        texts(&plan.preview(&items[..3], &At(0), true)),
+        texts(&preview(&plan, &items[..3], Vec::new(), &At(0), true)),
         [r#"{"people":[{"id":"a"},{"id":"c"}],"list":"x"}"#, r#"{"people":[{"id":"b"}],"list":"y"}"#]
     );
 }
@@ -448,4 +449,33 @@ fn a_digest_is_the_same_for_a_call_that_changes_nothing() {
     let first = digest("m-1", "2026-08-01T12:00:00Z", r#"{"a":1}"#);
     assert_eq!(first, digest("m-2", "2026-08-01T13:00:00Z", r#"{"a":1}"#));
     assert_ne!(first, digest("m-1", "2026-08-01T12:00:00Z", r#"{"a":2}"#));
+}
+
+#[test]
+fn an_option_of_another_form_is_left_out_with_one_warning() {
+    let manifest = BASE
+        .replacen("list = { type = \"text\",", "list = { type = \"text\", pattern = \"^[a-z0-9]+$\",", 1)
+        .replacen("list = \"{options.list}\"", "list = \"{options.list}\"\nagain = \"{options.list}\"", 1);
+    let (plan, names) = plan(&manifest, "key = 'k'");
+    for (list, expected, warned) in [
+        (r#""abc1""#, r#","list":"abc1","again":"abc1""#, 0),
+        ("12", r#","list":12,"again":12"#, 0),
+        (r#""../abc""#, "", 1),
+        (r#""abc\n""#, "", 1),
+        ("-1", "", 1),
+        ("[]", "", 1),
+    ] {
+        let call = format!(
+            r#"{{"type":"identify","messageId":"m","userId":"u","integrations":{{"acme":{{"list":{list}}}}}}}"#
+        );
+        let event = event(&call, &names);
+        let options = event.integrations().and_then(|all| all.get("acme"));
+        let item = plan.render(&event, options).unwrap();
+        let about: Vec<_> = item.warnings.iter().map(|warning| (warning.kind, &*warning.about)).collect();
+        assert_eq!(about, vec![("option_invalid", "list"); warned], "{list}");
+        assert_eq!(
+            texts(&plan.preview(&[item], &At(0), true)),
+            [format!(r#"{{"people":[{{"id":"u"{expected}}}]}}"#)]
+        );
+    }
 }
