@@ -27,7 +27,7 @@ use table::{SDKS, Sdk, User, wire};
 use vendors::{Vendor, Vendors};
 
 /// Where the users of every SDK must arrive.
-const VENDORS: [Vendor; 1] = [Vendor::Mixpanel];
+const VENDORS: [Vendor; 2] = [Vendor::Mixpanel, Vendor::Mailchimp];
 
 /// Each `send` identifies so many known users, and as many anonymous ones.
 const USERS: u64 = 5;
