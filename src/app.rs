@@ -12,10 +12,11 @@ use fanout_sdk::event::{Event, Warning};
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::certificate::{Certificate, LOOK_EVERY};
 use crate::clock::SystemClock;
 use crate::config::{self, AdapterSet, Config};
 use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
@@ -100,6 +101,7 @@ pub struct Instance {
     queue: Arc<dyn Queue<Arc<Event>>>,
     lanes: Lanes,
     stop: watch::Sender<bool>,
+    certificate: Option<Renewal>,
     listeners: Vec<JoinHandle<()>>,
     drain: Duration,
 }
@@ -141,8 +143,10 @@ impl Instance {
             names,
         ));
         let mut tracking_tls = None;
-        if let Some((listener, address, tls)) = encrypted {
+        let mut renewal = None;
+        if let Some(Encrypted { listener, address, tls, certificate }) = encrypted {
             tracking_tls = Some(address);
+            renewal = Some(Renewal::start(certificate));
             let stopped = until(stopped.clone());
             listeners.push(tokio::spawn(http::serve(listener, handler.clone(), limits, Some(tls), stopped)));
         }
@@ -156,6 +160,7 @@ impl Instance {
             queue,
             lanes,
             stop,
+            certificate: renewal,
             listeners,
             drain: config.server.drain_timeout,
         })
@@ -164,6 +169,11 @@ impl Instance {
     /// How many deliveries of a destination are not finished.
     pub fn unfinished(&self, destination: &str) -> u64 {
         self.queue.counts(destination).map_or(0, |counts| counts.unfinished)
+    }
+
+    /// What looks at the certificate's files again at once when it is notified; `None` without TLS.
+    pub fn certificate_changed(&self) -> Option<Arc<Notify>> {
+        self.certificate.as_ref().map(|renewal| renewal.told.clone())
     }
 
     /// Ends it: takes no more calls, lets requests finish for as long as configured, writes everything down. What was
@@ -197,11 +207,41 @@ async fn listen(
     Ok((listener, bound))
 }
 
-async fn listen_encrypted(tls: &config::Tls) -> Result<(TcpListener, SocketAddr, http::Tls), StartError> {
-    let (certificate, key) = config::read_certificate(tls).map_err(StartError::Certificate)?;
-    let encryption = http::Tls::new(&certificate, &key)?;
-    let (listener, address) = listen("the encrypted tracking API", tls.listen, "[server.tls] listen").await?;
-    Ok((listener, address, encryption))
+/// An encrypted listener that is bound.
+struct Encrypted {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: http::Tls,
+    certificate: Certificate,
+}
+
+async fn listen_encrypted(files: &config::Tls) -> Result<Encrypted, StartError> {
+    let contents = config::read_certificate(files).map_err(StartError::Certificate)?;
+    let tls = http::Tls::new(&contents.0, &contents.1)?;
+    let (listener, address) =
+        listen("the encrypted tracking API", files.listen, "[server.tls] listen").await?;
+    let certificate = Certificate::new(files.clone(), tls.clone(), contents);
+    Ok(Encrypted { listener, address, tls, certificate })
+}
+
+/// The task that keeps the certificate up to date; ends when dropped.
+struct Renewal {
+    told: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Renewal {
+    fn start(certificate: Certificate) -> Renewal {
+        let told = Arc::new(Notify::new());
+        let task = tokio::spawn(certificate.keep(LOOK_EVERY, told.clone()));
+        Renewal { told, task }
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 fn open_queue(
@@ -302,12 +342,12 @@ fn lane_spec(
         .get(&destination.adapter)
         .ok_or_else(|| wrong(format!("there is no adapter {}", destination.adapter)))?;
     let manifest = &adapter.manifest;
-    let plan = adapters
+    let vendor = adapters
         .bind(destination)
         .map_err(|problems| wrong(problems.first().map(ToString::to_string).unwrap_or_default()))?;
     Ok(LaneSpec {
         name: destination.name.as_str().into(),
-        destination: Arc::new(plan),
+        destination: Arc::from(vendor),
         transport: Arc::new(transport),
         target: Target::new(
             &destination.name,

@@ -1,6 +1,11 @@
 //! `fanout serve`: runs the router until it is told to stop.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use fanout_sdk::adapter::Adapter;
 
 use super::args::Common;
 use super::{Ending, output, runtime};
@@ -9,8 +14,9 @@ use crate::config::{self, AdapterSet, Config, Loaded};
 use crate::telemetry::{self, LogFormat};
 
 /// Runs the router.
-pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } = config::load(&common.config, &AdapterSet::open_boxed);
+pub fn run(common: &Common, built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
+    let Loaded { config, errors, warnings } =
+        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
     let Some(config) = config else {
         output::problems(&mut io::stderr(), &errors, &warnings)?;
         return Ok(Ending::Wrong);
@@ -18,7 +24,7 @@ pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
     for warning in &warnings {
         output::complain(&warning.to_string());
     }
-    let adapters = AdapterSet::open(config.adapters_dir.as_deref());
+    let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
     let format = if common.json { LogFormat::Json } else { LogFormat::Text };
     if let Err(problem) = telemetry::init_logging(format, &config::log_filter()) {
         output::complain(&problem);
@@ -40,9 +46,14 @@ async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> i
             });
         }
     };
+    // Without a certificate a hang-up means what it means to every program.
+    let renewals = instance.certificate_changed().map(Hangups::new).transpose()?;
     addresses(&instance, out)?;
     writeln!(out, "ready")?;
     out.flush()?;
+    if let Some(renewals) = renewals {
+        tokio::spawn(renewals.pass_on());
+    }
     let signal = signals.next().await;
     tracing::info!(signal, "stopping; what is under way may finish");
     tokio::select! {
@@ -64,6 +75,26 @@ pub fn addresses(instance: &Instance, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "              https://{address}")?;
     }
     writeln!(out, "admin         http://{}", instance.admin)
+}
+
+/// SIGHUP, which tells that the certificate's files have changed.
+struct Hangups {
+    hangup: tokio::signal::unix::Signal,
+    changed: Arc<Notify>,
+}
+
+impl Hangups {
+    /// Catches them from now on.
+    fn new(changed: Arc<Notify>) -> io::Result<Hangups> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups { hangup: signal(SignalKind::hangup())?, changed })
+    }
+
+    async fn pass_on(mut self) {
+        while self.hangup.recv().await.is_some() {
+            self.changed.notify_one();
+        }
+    }
 }
 
 /// The signals that end a process in an orderly way.

@@ -28,8 +28,15 @@ pub fn load(path: &Path, open_adapters: OpenAdapters<'_>) -> Loaded {
 /// # Errors
 /// The one that cannot be read.
 pub fn read_certificate(tls: &Tls) -> Result<(Vec<u8>, Vec<u8>), Problem> {
-    let read =
-        |path: &Path| std::fs::read(path).map_err(|error| unreadable(path.display().to_string(), &error));
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| Problem {
+            file: path.display().to_string(),
+            line: 0,
+            column: 0,
+            message: format!("the file cannot be read: {error}"),
+            remedy: "check its path and who may read it".into(),
+        })
+    };
     Ok((read(&tls.certificate)?, read(&tls.key)?))
 }
 

@@ -237,13 +237,21 @@ impl<'a> Reader<'a> {
         self.text(section, key).map(Secret::new)
     }
 
-    /// Reads the path of a file that can be read.
-    pub fn file(&mut self, section: &Section<'a>, key: &str) -> Option<PathBuf> {
+    /// Reads the path of a PEM file and what the file holds.
+    pub fn file(&mut self, section: &Section<'a>, key: &str) -> Option<(PathBuf, String)> {
         let path = self.text(section, key)?;
         match (self.world.file)(Path::new(&path)) {
-            Ok(_) => Some(path.into()),
+            Ok(text) => Some((path.into(), text)),
             Err(error) => {
-                let (message, remedy) = Unexpanded::Unreadable(path, error.to_string()).explain();
+                let (message, remedy) = match error.kind() {
+                    std::io::ErrorKind::InvalidData => (
+                        format!("the file `{path}` is in binary form, not in PEM form"),
+                        "convert it, a certificate with `openssl x509 -inform der -in FILE -out FILE.pem`, \
+                         a key with `openssl pkey -inform der -in FILE -out FILE.pem`"
+                            .to_owned(),
+                    ),
+                    _ => Unexpanded::Unreadable(path, error.to_string()).explain(),
+                };
                 self.error(section.place(key), message, remedy);
                 None
             }

@@ -233,11 +233,11 @@ pub static SERVER: Table = Table {
 /// `[server.tls]`
 pub static TLS: Table = Table {
     header: "[server.tls]",
-    doc: "A second, encrypted listener of the tracking API. The files are in PEM form.",
+    doc: "A second, encrypted listener of the tracking API. The files are in PEM form. They are looked at every two seconds, and at once on SIGHUP: a renewed certificate is used for new connections without a restart, and one that cannot be used is logged while the old one stays.",
     keys: &[
         key("listen", Kind::Address, Absent::Default("\"0.0.0.0:8443\""), "Where it listens."),
         key("certificate", Kind::Path, Absent::Refused, "The certificate chain, the server's own first."),
-        key("key", Kind::Path, Absent::Refused, "Its private key."),
+        key("key", Kind::Path, Absent::Refused, "Its private key, not encrypted by a passphrase."),
     ],
 };
 

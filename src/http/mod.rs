@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use host::HostRule;
-pub use tls::{Tls, TlsError};
+pub use tls::{Part, Tls, TlsError, check_certificate};
 
 /// What a handler gives back. Answers are small, so they are whole.
 pub type Answer = Response<Full<Bytes>>;

@@ -158,17 +158,37 @@ async fn tls_is_spoken_and_its_certificate_replaced() {
     assert_ok(&client.send("POST", "/v1/identify", &headers, body.as_bytes()).await);
 }
 
+/// Bytes of a certificate in DER form.
+const BINARY: &[u8] = &[0x30, 0x82, 0x01, 0x91, 0x30];
+const ENCRYPTED: &[u8] =
+    b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIC\n-----END ENCRYPTED PRIVATE KEY-----\n";
+const OLD_ENCRYPTED: &[u8] =
+    b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIC\n-----END RSA PRIVATE KEY-----\n";
+const UNKNOWN_KIND: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----\n";
+
 #[test]
-fn certificates_that_cannot_be_used_are_named() {
-    for (certificate, key, message) in [
-        (&b"nothing"[..], KEY, "certificate file"),
-        (KEY, KEY, "certificate file"),
-        (CERTIFICATE, &b"nothing"[..], "key file"),
-        (CERTIFICATE, CERTIFICATE, "key file"),
-        (CERTIFICATE, OTHER_KEY, "cannot be used"),
+fn what_is_wrong_with_a_certificate_is_named_with_a_remedy() {
+    let wrong_order = [OTHER_CERTIFICATE, CERTIFICATE].concat();
+    let cut = CERTIFICATE.len() / 2;
+    for (certificate, key, message, remedy) in [
+        (&b"nothing"[..], KEY, "certificate file holds no certificate", "BEGIN CERTIFICATE"),
+        (b"", KEY, "certificate file holds no certificate", "BEGIN CERTIFICATE"),
+        (KEY, KEY, "certificate file holds a private key", "swapped"),
+        (BINARY, KEY, "certificate file is in binary form", "openssl x509 -inform der"),
+        (&CERTIFICATE[..cut], KEY, "certificate file ends in the middle", "copy the whole file"),
+        (CERTIFICATE, b"nothing", "key file holds no private key", "BEGIN PRIVATE KEY"),
+        (CERTIFICATE, CERTIFICATE, "key file holds a certificate", "swapped"),
+        (CERTIFICATE, BINARY, "key file is in binary form", "openssl pkey -inform der"),
+        (CERTIFICATE, ENCRYPTED, "encrypted key", "openssl pkey -in"),
+        (CERTIFICATE, OLD_ENCRYPTED, "encrypted key", "openssl pkey -in"),
+        (CERTIFICATE, &KEY[..KEY.len() / 2], "key file ends in the middle", "copy the whole file"),
+        (CERTIFICATE, UNKNOWN_KIND, "of a kind that is not supported", "P-256"),
+        (CERTIFICATE, OTHER_KEY, "belongs to another certificate", "one renewal"),
+        (&wrong_order, KEY, "belongs to certificate 2", "own certificate first"),
     ] {
         let error = Tls::new(certificate, key).err().unwrap().to_string();
-        assert!(error.contains(message), "{error}");
+        let (what, do_this) = error.split_once("; ").unwrap();
+        assert!(what.contains(message) && do_this.contains(remedy), "{error}");
     }
 }
 

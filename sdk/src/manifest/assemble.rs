@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
 use super::forms::{DatePolicy, TextForm};
-use super::lookup::{NameMap, NameSet};
+use super::lookup::NameMap;
 use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, Role, RulePlan, UpsertPlan, Wait};
 use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
-use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
+use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Setting, Then, templates_of};
 use super::source::Data;
 use super::tree::{Needs, Node, Source};
 use super::value::Value;
@@ -33,11 +33,18 @@ pub(crate) fn assemble(
     given: &toml::Table,
 ) -> Result<Program, Vec<Problem>> {
     let (values, mut problems) = settings::read(schema, destination, given);
+    let is_refused =
+        |(setting, value): (&Setting, &Option<_>)| value.is_none() && given.contains_key(&setting.name);
+    let any_refused = schema.settings.iter().zip(&values).any(is_refused);
+    let mut binder = Binder::new(schema, names, values);
+    binder.fill_defaults();
+    // A setting that was given and refused would make others necessary, or not.
+    if !any_refused {
+        problems.extend(settings::missing(schema, destination, &mut binder));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut binder = Binder::new(schema, names, values);
-    binder.fill_defaults();
     let mut problem = |message: String| {
         problems.push(Problem {
             file: String::new(),
@@ -60,6 +67,7 @@ pub(crate) fn assemble(
             settings::secret_texts(value, &mut program.secrets);
         }
     }
+    program.secrets = program.secrets.iter().flat_map(|secret| super::written::forms(secret)).collect();
     program.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     program.secrets.dedup();
     program.rest = rest(schema, names, &mut binder);
@@ -445,7 +453,7 @@ fn word(binder: &mut Binder<'_>, data: &Data) -> String {
     value.and_then(|value| value.as_text().map(|text| text.into_owned())).unwrap_or_default()
 }
 
-fn words(value: &Value<'static>) -> NameSet {
+fn words<T: FromIterator<String> + Default>(value: &Value<'static>) -> T {
     settings::as_table(value).map(|table| table.names().iter().cloned().collect()).unwrap_or_default()
 }
 

@@ -285,19 +285,35 @@ impl<'m> Binder<'m> {
             Node::Source(source) => Some(source.clone()),
             _ => None,
         };
+        if let (Place::Body, Some(source @ (Source::Reserved(_) | Source::Named(_)))) = (place, &source)
+            && !self.drops_nulls
+        {
+            return self.nullable(node, source.clone(), &pipe.steps);
+        }
         for step in &pipe.steps {
             node = self.step(node, step);
         }
         match (place, source) {
             (Place::Url | Place::Origin, _) if !(is_operators && pipe.steps.is_empty()) => self.segment(node),
-            (Place::Body, Some(source @ (Source::Reserved(_) | Source::Named(_)))) if !self.drops_nulls => {
-                Node::Nullable(Box::new(node), source)
-            }
             (_, Some(source)) if super::tree::Needs::of_source(&source).volatile => {
                 Node::Volatile(Box::new(node))
             }
             _ => node,
         }
+    }
+
+    /// A placed trait whose null is written. No function takes a null, but a condition holds for it as for a value.
+    fn nullable(&mut self, mut node: Node, source: Source, steps: &[Step]) -> Node {
+        let is_condition = |step: &&Step| matches!(step.name.as_str(), "if" | "unless");
+        let conditions: Vec<&Step> = match steps.iter().any(|step| step.name == "required") {
+            true => Vec::new(),
+            false => steps.iter().filter(is_condition).collect(),
+        };
+        for step in steps.iter().filter(|step| conditions.is_empty() || !is_condition(step)) {
+            node = self.step(node, step);
+        }
+        let nullable = Node::Nullable(Box::new(node), source);
+        conditions.into_iter().fold(nullable, |node, step| self.step(node, step))
     }
 
     fn segment(&self, node: Node) -> Node {

@@ -38,7 +38,7 @@ impl<'s> Checker<'_, '_, 's> {
     fn everything(&mut self) {
         let schema = self.schema;
         for setting in &schema.settings {
-            self.data(setting.default.iter(), IN_DEFAULT);
+            self.data(setting.default.iter().chain(&setting.needed_when), IN_DEFAULT);
         }
         self.data(&schema.identity, IN_IDENTITY);
         for (key, data) in &schema.values {

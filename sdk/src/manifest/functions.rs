@@ -99,6 +99,7 @@ pub static FUNCTIONS: &[Function] = &[
     pure("not_in", Type::Text, None, &[Parameter::Table], structure::not_in_table),
     pure("starting", Type::Text, Some(Type::Text), &[Parameter::Text], text::starting),
     pure("not_starting", Type::Text, Some(Type::Text), &[Parameter::Text], text::not_starting),
+    pure("ending", Type::Text, Some(Type::Text), &[Parameter::Text], text::ending),
     pure("contains", Type::Text, Some(Type::Text), &[Parameter::Text], text::contains),
     pure("fits", Type::Text, Some(Type::Text), &[Parameter::Number], text::fits),
     pure("email", Type::Text, Some(Type::Text), &[], text::email),

@@ -35,6 +35,7 @@ mod tree;
 mod units;
 pub mod value;
 mod walk;
+pub(crate) mod written;
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ pub(crate) struct Program {
     pub upsert: Option<UpsertPlan>,
     /// What the code beside the manifest gives, by position.
     pub gives: Vec<String>,
-    /// The literal values of secret settings, long ones first.
+    /// The values of secret settings in every form in which a vendor may send them back, long ones first.
     pub secrets: Vec<String>,
 }
 

@@ -321,7 +321,14 @@ impl<'a> Scope<'a> {
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
-                if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
+                if matches!(
+                    choice.input,
+                    Node::Source(Source::Event)
+                        | Node::Table(_)
+                        | Node::Value(_)
+                        | Node::Nullable(..)
+                        | Node::If(_)
+                ) =>
             {
                 match self.holds(&choice.condition) != choice.unless {
                     true => self.write(&choice.input, out),

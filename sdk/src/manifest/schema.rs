@@ -78,6 +78,8 @@ pub(crate) struct Setting {
     pub doc: String,
     pub default: Option<Data>,
     pub optional: bool,
+    /// Where it holds, the setting must be given; elsewhere it is optional.
+    pub needed_when: Option<Data>,
     pub choices: Vec<Choice>,
     pub pattern: Option<String>,
     pub min: Option<f64>,

@@ -131,8 +131,20 @@ fn settings(reader: &mut Reader<'_>, node: Option<&Node>, what: &str) -> Vec<Set
     table.iter().map(|(key, node)| setting(reader, key, node, what)).collect()
 }
 
-const SETTING_KEYS: &[&str] =
-    &["type", "doc", "default", "optional", "choices", "pattern", "min", "max", "secret", "docs", "checked"];
+const SETTING_KEYS: &[&str] = &[
+    "type",
+    "doc",
+    "default",
+    "optional",
+    "needed_when",
+    "choices",
+    "pattern",
+    "min",
+    "max",
+    "secret",
+    "docs",
+    "checked",
+];
 
 fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setting {
     let about = format!("{what} {}", key.text);
@@ -179,13 +191,23 @@ fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setti
         );
     }
     let (min, max) = (number(reader, "min"), number(reader, "max"));
+    let needed_when = get(&table, "needed_when").map(|node| reader.data(node));
+    if let (Some(_), Some(_), Some(node)) = (&needed_when, &default, get(&table, "needed_when")) {
+        reader.problem(
+            node.at,
+            format!("{about}: with a default it is never missing"),
+            "leave needed_when out",
+        );
+    }
     Setting {
         at: key.at,
         name: key.text.clone(),
         kind,
         doc,
         default,
-        optional: get(&table, "optional").is_some_and(|node| reader.bool(node, "optional")),
+        optional: needed_when.is_some()
+            || get(&table, "optional").is_some_and(|node| reader.bool(node, "optional")),
+        needed_when,
         choices,
         pattern: get(&table, "pattern").map(|node| reader.text(node, "pattern")),
         min,

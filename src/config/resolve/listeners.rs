@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::config::read::{Reader, Section};
 use crate::config::values::addresses_clash;
 use crate::config::{Admin, ByteSize, Server, Tls, schema};
+use crate::http;
 
 /// A token shorter than this is refused.
 const SHORT_TOKEN: usize = 16;
@@ -104,7 +105,15 @@ fn tls<'a>(reader: &mut Reader<'a>, server: &Section<'a>) -> Option<Tls> {
     let listen = reader.address(&section, "listen");
     let certificate = reader.file(&section, "certificate");
     let key = reader.file(&section, "key");
-    Some(Tls { listen: listen?, certificate: certificate?, key: key? })
+    let ((certificate, chain), (key, key_text)) = certificate.zip(key)?;
+    if let Err(error) = http::check_certificate(chain.as_bytes(), key_text.as_bytes()) {
+        let place = match error.part {
+            http::Part::Certificate => "certificate",
+            http::Part::Key => "key",
+        };
+        reader.error(section.place(place), format!("`server.tls.{place}`: {}", error.message), error.remedy);
+    }
+    Some(Tls { listen: listen?, certificate, key })
 }
 
 fn admin<'a>(reader: &mut Reader<'a>, top: &Section<'a>) -> Option<Admin> {

@@ -23,8 +23,15 @@ fn is_setting(line: &str) -> bool {
 
 fn example_world(text: &str) -> Loaded {
     let variable = |name: &str| Some(format!("the-value-of-{name}"));
-    let world = World { variable: &variable, file: &|_| Ok(String::new()) };
-    resolve("config.example.toml", text, &world, &|_| AdapterSet::open_boxed(None))
+    let file = |path: &Path| match path.to_str() {
+        Some("certificate.pem") => Ok(CERTIFICATE.to_owned()),
+        Some("key.pem") => Ok(KEY.to_owned()),
+        _ => Ok(String::new()),
+    };
+    let world = World { variable: &variable, file: &file };
+    resolve("config.example.toml", text, &world, &|_| {
+        AdapterSet::open_boxed(fanout_destinations::builtin(), None)
+    })
 }
 
 #[test]
@@ -43,7 +50,9 @@ fn the_example_is_correct_as_it_stands_and_in_full() {
 fn the_example_needs_only_its_write_key() {
     let variable = |name: &str| (name == "FANOUT_WRITE_KEY").then(|| "0123456789".to_owned());
     let world = World { variable: &variable, file: &|_| Ok(String::new()) };
-    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| AdapterSet::open_boxed(None));
+    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| {
+        AdapterSet::open_boxed(fanout_destinations::builtin(), None)
+    });
     assert_eq!(shown(&loaded.errors), Vec::<String>::new());
 }
 

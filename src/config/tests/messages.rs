@@ -126,12 +126,24 @@ const MISTAKES: &[(&str, &str)] = &[
         r#"f.toml:2:32: `server.trusted_proxies` holds "10.0.0.0/8", which is no IP address; write each proxy's address, such as "10.0.0.5""#,
     ),
     (
-        "[server.tls]\nlisten = \"127.0.0.1:8081\"\ncertificate = \"/run/token\"\nkey = \"/run/token\"",
+        "[server.tls]\nlisten = \"127.0.0.1:8081\"\ncertificate = \"/tls/certificate\"\nkey = \"/tls/key\"",
         "f.toml:2:10: `admin.listen` is 127.0.0.1:8081, which clashes with `server.tls.listen`, 127.0.0.1:8081; use another port for one of them",
     ),
     (
         "[server.tls]\ncertificate = \"/run/token\"",
         r#"f.toml:1:1: `server.tls.key` is missing; add `key = "…"`"#,
+    ),
+    (
+        "[server.tls]\ncertificate = \"/tls/certificate\"\nkey = \"/tls/other-key\"",
+        "f.toml:2:15: `server.tls.certificate`: the private key belongs to another certificate; take both from one renewal; `openssl x509 -pubkey -noout -in CERTIFICATE` and `openssl pkey -pubout -in KEY` must print the same",
+    ),
+    (
+        "[server.tls]\ncertificate = \"/tls/certificate\"\nkey = \"/run/token\"",
+        "f.toml:3:7: `server.tls.key`: the key file holds no private key in PEM form; it must hold one between BEGIN PRIVATE KEY and END PRIVATE KEY",
+    ),
+    (
+        "[server.tls]\ncertificate = \"/tls/binary\"\nkey = \"/tls/key\"",
+        "f.toml:2:15: the file `/tls/binary` is in binary form, not in PEM form; convert it, a certificate with `openssl x509 -inform der -in FILE -out FILE.pem`, a key with `openssl pkey -inform der -in FILE -out FILE.pem`",
     ),
     (
         "[server.tls]\ncertificate = \"/run/token\"\nkey = \"/none\"",

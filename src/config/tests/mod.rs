@@ -59,6 +59,12 @@ fn read(text: &str) -> Loaded {
     };
     let file = |path: &Path| match path.to_str() {
         Some("/run/token") => Ok("token-of-16-chars-and-more\n".to_owned()),
+        Some("/tls/certificate") => Ok(CERTIFICATE.to_owned()),
+        Some("/tls/key") => Ok(KEY.to_owned()),
+        Some("/tls/other-key") => {
+            Ok(include_str!("../../../tests/ingest/support/tls/other-key.pem").to_owned())
+        }
+        Some("/tls/binary") => Err(std::io::Error::from(std::io::ErrorKind::InvalidData)),
         _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
     resolve("f.toml", text, &World { variable: &variable, file: &file }, &|_| Box::new(TwoAdapters))
@@ -67,6 +73,9 @@ fn read(text: &str) -> Loaded {
 fn shown(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
+
+const CERTIFICATE: &str = include_str!("../../../tests/ingest/support/tls/certificate.pem");
+const KEY: &str = include_str!("../../../tests/ingest/support/tls/key.pem");
 
 /// A source and a destination, so that nothing is warned of.
 const GOOD: &str = r#"
@@ -118,8 +127,8 @@ fn every_setting_is_taken() {
         drain_timeout = "0 s"
         [server.tls]
         listen = "[::]:8443"
-        certificate = "/run/token"
-        key = "/run/token"
+        certificate = "/tls/certificate"
+        key = "/tls/key"
         [admin]
         listen = "0.0.0.0:9001"
         token = "${file:/run/token}"
@@ -170,7 +179,7 @@ fn every_setting_is_taken() {
     assert_eq!((server.write_timeout.as_secs(), server.max_in_flight), (3, ByteSize(8 << 20)));
     assert_eq!(format!("{:?}", server.trusted_proxies), "[10.0.0.1, fd00::1]");
     let tls = server.tls.as_ref().unwrap();
-    assert_eq!((tls.listen.port(), tls.certificate.as_path()), (8443, Path::new("/run/token")));
+    assert_eq!((tls.listen.port(), tls.certificate.as_path()), (8443, Path::new("/tls/certificate")));
     assert_eq!(config.admin.allowed_hosts, ["fanout"]);
     assert!(server.fill_ip && server.drain_timeout.is_zero());
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), "token-of-16-chars-and-more");
