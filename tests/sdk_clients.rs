@@ -94,12 +94,8 @@ impl Rig {
     }
 
     fn front(&self, sdk: &Sdk) -> Front {
-        let upstream = if sdk.is_encrypted() { &self.tls_address } else { &self.address };
-        Front::start(Kind {
-            upstream: upstream.clone(),
-            tls: sdk.is_encrypted(),
-            balances: sdk.needs_balancer,
-        })
+        let upstream = if sdk.is_encrypted { &self.tls_address } else { &self.address };
+        Front::start(Kind { upstream: upstream.clone(), tls: sdk.is_encrypted, balances: sdk.needs_balancer })
     }
 
     fn metric(&self, line: &str) -> u64 {

@@ -28,6 +28,8 @@ pub struct Sdk {
     pub requests_with_wrong_key: usize,
     /// What it then tells the application.
     pub told: &'static str,
+    /// Whether it speaks https here; the wire forms' SDKs know nothing else.
+    pub is_encrypted: bool,
     /// Whether it gives up at once when the network fails, so that it needs a load balancer in front of fanout.
     pub needs_balancer: bool,
 }
@@ -40,6 +42,7 @@ const MOST: Sdk = Sdk {
     retries: 10,
     requests_with_wrong_key: 1,
     told: "[401] Unauthorized",
+    is_encrypted: false,
     needs_balancer: false,
 };
 
@@ -78,6 +81,7 @@ pub const SDKS: [Sdk; 12] = [
         driver: Driver::Node("@rudderstack/rudder-sdk-node"),
         wire: "analytics-node/3.0.13 /v1/batch header gzip",
         told: "Request failed with status code 401",
+        is_encrypted: true,
         ..MOST
     },
     Sdk {
@@ -113,6 +117,7 @@ pub const SDKS: [Sdk; 12] = [
         driver: Driver::Python("rudderstack.analytics", "rudderstack-2.1"),
         wire: "analytics-python/2.1.9 /v1/batch header gzip",
         told: "[rudderstack] unknown_source: no source has this write key (401)",
+        is_encrypted: true,
         ..MOST
     },
     Sdk {
@@ -121,6 +126,7 @@ pub const SDKS: [Sdk; 12] = [
         wire: "analytics-ruby/2.5.0 /v1/import header",
         retries: 30,
         told: "[401]",
+        is_encrypted: true,
         ..MOST
     },
     Sdk {
@@ -130,6 +136,7 @@ pub const SDKS: [Sdk; 12] = [
         retries: 7,
         told: "[401]",
         needs_balancer: true,
+        is_encrypted: true,
         ..MOST
     },
 ];
@@ -138,10 +145,6 @@ impl Sdk {
     /// One source for each, so that metrics tell them apart.
     pub fn key(&self) -> String {
         format!("write-key-of-{}", self.name)
-    }
-
-    pub fn is_encrypted(&self) -> bool {
-        matches!(self.driver, Driver::WireForm(_))
     }
 
     /// Starts it in the state of an application that is ready to identify users.
@@ -160,11 +163,13 @@ impl Sdk {
             }
             Driver::WireForm(kind) => {
                 let mut command = Command::new(installed("python/bin/python"));
-                command.env("SSL_CERT_FILE", pem("certificate.pem"));
                 command.args([&script("wire_form.py"), kind]);
                 command
             }
         };
+        for trusted in ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+            command.env(trusted, pem("certificate.pem"));
+        }
         command.args([url, key, self.name, retries]);
         Process::start(command)
     }
