@@ -271,3 +271,22 @@ fn a_wrong_write_key_is_told_and_tried_no_more_than_the_sdk_always_does() {
         assert_eq!(rig.vendors.requests(vendor).len(), 0);
     }
 }
+
+#[test]
+fn the_page_on_sdks_names_every_version_that_is_tested() {
+    let page = std::fs::read_to_string("docs/sdks.md").unwrap();
+    let is_named = |version: &str| page.split(['|', ',', ' ']).any(|word| word == version);
+    let packages = std::fs::read_to_string("tests/sdks/package.json").unwrap();
+    let packages: serde_json::Value = serde_json::from_str(&packages).unwrap();
+    for (name, version) in packages["dependencies"].as_object().unwrap() {
+        let version = version.as_str().unwrap();
+        assert!(is_named(version.rsplit('@').next().unwrap()), "{name} {version}");
+    }
+    for file in std::fs::read_dir("tests/sdks/python").unwrap() {
+        let list = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let is_sdk = |name: &str| name.contains("analytics-python") || name == "rudder-sdk-python";
+        let (name, version) =
+            list.lines().filter_map(|line| line.split_once("==")).find(|(name, _)| is_sdk(name)).unwrap();
+        assert!(is_named(version), "{name} {version}");
+    }
+}

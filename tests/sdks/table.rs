@@ -51,7 +51,7 @@ pub const SDKS: [Sdk; 12] = [
         name: "node-1",
         driver: Driver::Node("@segment/analytics-node-1"),
         wire: "analytics-node-next/latest /v1/batch header",
-        retries: 30,
+        retries: 60,
         requests_with_wrong_key: 4,
         ..MOST
     },
@@ -59,7 +59,7 @@ pub const SDKS: [Sdk; 12] = [
         name: "node-2",
         driver: Driver::Node("@segment/analytics-node-2"),
         wire: "analytics-node-next/latest /v1/batch body",
-        retries: 30,
+        retries: 60,
         requests_with_wrong_key: 4,
         ..MOST
     },
