@@ -509,7 +509,9 @@ async fn row_53_settings_for_analytics_js() {
     assert_eq!(forwarded.json()["integrations"]["Segment.io"]["protocol"], "https");
     for key in [BAD_KEY, "old-key"] {
         let reply = server.send("GET", &format!("/v1/projects/{key}/settings"), &[], b"").await;
-        assert_refused(&reply, 404, "not_found");
+        // It stands in the browser's console, where the page's author looks.
+        assert_refused(&reply, 404, "unknown_source");
+        assert!(reply.json()["message"].as_str().is_some_and(|message| message.contains("check the key")));
         assert_eq!(reply.json().get("integrations"), None);
     }
     let public = Settings { public_url: Some("https://track.example.com/x".to_owned()), ..settings() };
