@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fanout_sdk::json::Doc;
-use fanout_sdk::testkit::{Report, manifest_factory, run_case, run_folder};
+use fanout_sdk::testkit::{Report, adapter_factory, run_case, run_folder};
 
 use super::builtin;
 
@@ -47,7 +47,7 @@ fn every_golden_case_passes() {
     let updating = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut failed = String::new();
     for adapter in builtin() {
-        let factory = manifest_factory("manifest.toml", adapter.manifest)
+        let factory = adapter_factory(adapter)
             .unwrap_or_else(|problems| panic!("{}:\n{}", adapter.name, problems.join("\n")));
         if updating {
             update(adapter.name, &run_folder(&*factory, &cases(adapter.name)));
@@ -101,7 +101,7 @@ fn tricky_traits_make_valid_requests() {
         })
         .collect();
     for adapter in builtin() {
-        let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+        let factory = adapter_factory(adapter).unwrap();
         for (name, case) in cases(adapter.name) {
             let doc = Doc::parse(case.into()).unwrap();
             let settings = doc.root().get("settings").unwrap().raw();

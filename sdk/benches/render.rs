@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use fanout_sdk::destination::{
-    Answer, Clock, Context, Destination, Item, NoAnswer, Request, Transport, Verdict,
+    Answer, Clock, Context, Destination, Item, NoAnswer, Purpose, Request, Transport, Verdict,
 };
 use fanout_sdk::event::Event;
 use fanout_sdk::manifest::{Manifest, Plan};
@@ -75,7 +75,13 @@ fn time(name: &str, of: usize, mut work: impl FnMut()) {
 
 /// The verdicts of a send that waits for nothing.
 fn sent(plan: &Plan, memory: &Memory, items: &[Item]) -> Vec<Verdict> {
-    let context = Context { transport: &Willing, clock: &Fixed, memory, destination: "bench" };
+    let context = Context {
+        transport: &Willing,
+        clock: &Fixed,
+        memory,
+        destination: "bench",
+        purpose: Purpose::Deliver,
+    };
     let mut sending = pin!(plan.send(&context, items));
     match sending.as_mut().poll(&mut Task::from_waker(Waker::noop())) {
         Poll::Ready(verdicts) => verdicts,

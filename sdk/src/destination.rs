@@ -30,7 +30,8 @@ pub struct Request {
 /// What a vendor answered.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// The status code.
+    /// The status code; 0 in a [`preview`](crate::preview::preview) where nobody said what the vendor would answer: a
+    /// success of which nothing is known.
     pub status: u16,
     /// Headers, their names in lower case.
     pub headers: Vec<(String, String)>,
@@ -191,6 +192,33 @@ pub struct Context<'a> {
     pub memory: &'a crate::memory::Memory,
     /// Stays the same over all attempts of one delivery: the destination's name, used in idempotency keys.
     pub destination: &'a str,
+    /// What the requests are made for.
+    pub purpose: Purpose,
+}
+
+/// What a `send` makes its requests for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// They are sent.
+    #[default]
+    Deliver,
+    /// They are shown to somebody and never leave the process; tokens are not asked for.
+    Show {
+        /// Whether what depends on a secret is shown, too; else it is `***`.
+        secrets: bool,
+    },
+}
+
+impl Purpose {
+    /// Whether requests are shown instead of sent.
+    pub fn is_show(self) -> bool {
+        matches!(self, Purpose::Show { .. })
+    }
+
+    /// Whether secrets are written as `***`.
+    pub fn hides_secrets(self) -> bool {
+        matches!(self, Purpose::Show { secrets: false })
+    }
 }
 
 /// A configured vendor, as its lane drives it.
@@ -205,10 +233,6 @@ pub trait Destination: Send + Sync {
 
     /// Sends the items and says how each one ended, in their order. A cancelled `send` means retry.
     async fn send(&self, context: &Context<'_>, items: &[Item]) -> Vec<Verdict>;
-
-    /// The requests that `send` would make if every answer were a success; unless `show_secrets`, whatever depends on a
-    /// secret is `***`. Pure but for the clock.
-    fn preview(&self, items: &[Item], clock: &dyn Clock, show_secrets: bool) -> Vec<Request>;
 
     /// What it asks of its lane.
     fn limits(&self) -> &Limits;

@@ -6,6 +6,7 @@
 //!
 //! [`Destination`]: destination::Destination
 
+pub mod adapter;
 mod canonical;
 pub mod dates;
 pub mod destination;
@@ -15,6 +16,7 @@ pub mod manifest;
 pub mod memory;
 pub mod names;
 pub mod normalise;
+pub mod preview;
 pub mod problem;
 pub mod reserved;
 #[cfg(feature = "testkit")]

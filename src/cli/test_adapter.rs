@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fanout_sdk::testkit::{Report, manifest_factory, run_folder};
+use fanout_sdk::adapter::{Adapter, Code};
+use fanout_sdk::testkit::{Report, factory, run_folder};
 use serde_json::json;
 
 use super::args::Common;
@@ -14,7 +15,13 @@ use crate::config;
 const ENDINGS: &[&str] = &["delivered", "skip", "rejected", "retry"];
 
 /// Runs the cases; with `update`, writes them as they were seen.
-pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) -> io::Result<Ending> {
+pub fn run(
+    common: &Common,
+    adapters: &[Adapter],
+    folder: &Path,
+    update: bool,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
     let manifest = folder.join("manifest.toml");
     let (text, cases) = match read(&manifest, folder) {
         Ok(read) => read,
@@ -23,7 +30,7 @@ pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) ->
             return Ok(Ending::Wrong);
         }
     };
-    let factory = match manifest_factory(&manifest.display().to_string(), &text) {
+    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, folder)) {
         Ok(factory) => factory,
         Err(problems) => {
             for problem in problems {
@@ -58,6 +65,12 @@ pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) ->
         }
     }
     Ok(if report.passed() { Ending::Done } else { Ending::Failed })
+}
+
+/// The Rust code of the built-in adapter whose folder this is.
+fn code_of(adapters: &[Adapter], folder: &Path) -> Option<Code> {
+    let folder = std::path::absolute(folder).ok()?;
+    adapters.iter().find(|adapter| folder.file_name().is_some_and(|name| name == adapter.name))?.code
 }
 
 type Files = Vec<(String, String)>;

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Purpose, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use tokio::time::Instant;
@@ -107,6 +107,7 @@ impl Work {
             clock: &*self.services.clock,
             memory: &self.memory,
             destination: &self.spec.name,
+            purpose: Purpose::Deliver,
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         (verdicts, start.elapsed())

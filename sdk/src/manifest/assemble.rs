@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::bind::{Binder, NameIds, Place, reserved};
 use super::expression::{Source as Written, Template};
 use super::forms::{DatePolicy, TextForm};
-use super::lookup::{NameMap, NameSet};
-use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, RulePlan, Wait};
+use super::lookup::NameMap;
+use super::plan::{Caps, Encoding, FetchPlan, Program, RequestPlan, Role, RulePlan, UpsertPlan, Wait};
 use super::rest::{Arrays, Entry, Kinds, Naming, Nested, Null, Only, Rest};
-use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Then, templates_of};
+use super::schema::{Fetch, Field, Policies, Request, Rule, Schema, Setting, Then, templates_of};
 use super::source::Data;
 use super::tree::{Needs, Node, Source};
 use super::value::Value;
@@ -20,6 +20,7 @@ use crate::problem::Problem;
 use crate::reserved::{Group, Reserved};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_REMEMBER: Duration = Duration::from_secs(3600);
 const DEFAULT_LINGER: Duration = Duration::from_millis(100);
 /// Where a manifest says nothing about the size of a request.
 const DEFAULT_BYTES: usize = 4 << 20;
@@ -32,11 +33,18 @@ pub(crate) fn assemble(
     given: &toml::Table,
 ) -> Result<Program, Vec<Problem>> {
     let (values, mut problems) = settings::read(schema, destination, given);
+    let is_refused =
+        |(setting, value): (&Setting, &Option<_>)| value.is_none() && given.contains_key(&setting.name);
+    let any_refused = schema.settings.iter().zip(&values).any(is_refused);
+    let mut binder = Binder::new(schema, names, values);
+    binder.fill_defaults();
+    // A setting that was given and refused would make others necessary, or not.
+    if !any_refused {
+        problems.extend(settings::missing(schema, destination, &mut binder));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut binder = Binder::new(schema, names, values);
-    binder.fill_defaults();
     let mut problem = |message: String| {
         problems.push(Problem {
             file: String::new(),
@@ -59,12 +67,13 @@ pub(crate) fn assemble(
             settings::secret_texts(value, &mut program.secrets);
         }
     }
+    program.secrets = program.secrets.iter().flat_map(|secret| super::written::forms(secret)).collect();
     program.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     program.secrets.dedup();
     program.rest = rest(schema, names, &mut binder);
     let identity = schema.identity.iter().map(|data| binder.data(data, Place::Plain)).collect();
     program.identity = Some(super::bind::first(identity));
-    program.fetches = schema.fetches.iter().map(|fetch| fetch_plan(&mut binder, fetch)).collect();
+    program.fetches = schema.fetches.iter().map(|fetch| fetch_plan(schema, &mut binder, fetch)).collect();
     program.requests = schema
         .requests
         .iter()
@@ -76,15 +85,25 @@ pub(crate) fn assemble(
             plan
         })
         .collect();
+    program.gives = schema.code.iter().flat_map(|code| &code.gives).map(|(_, name)| name.clone()).collect();
+    program.upsert = upsert_plan(schema, &mut binder);
+    if let Some(upsert) = &program.upsert {
+        give_roles(upsert, &mut program.requests);
+    }
     for slot in 0..schema.values.len() {
         program.values.push(binder.values.get_mut(slot).and_then(Option::take).unwrap_or(Node::Absent));
     }
     let needs: Vec<(Needs, bool, bool)> =
         program.requests.iter().map(|request| request_needs(&program, request)).collect();
-    for (request, (outside, inside_fetch, is_late)) in program.requests.iter_mut().zip(needs) {
+    let rules: Vec<bool> =
+        program.requests.iter().map(|request| rules_need(&program, request).event).collect();
+    for ((request, (outside, inside_fetch, is_late)), reads) in
+        program.requests.iter_mut().zip(needs).zip(rules)
+    {
         request.outside = outside;
         request.inside_fetch = inside_fetch;
         request.is_late = is_late;
+        request.rules_read_event = reads;
     }
     if problems.is_empty() { Ok(program) } else { Err(problems) }
 }
@@ -104,6 +123,46 @@ fn request_needs(program: &Program, request: &RequestPlan) -> (Needs, bool, bool
         .unwrap_or_default();
     let inside = inside.or(body);
     (outside, inside.fetch, inside.fetch || inside.reply)
+}
+
+/// What the rules of a request ask for.
+fn rules_need(program: &Program, request: &RequestPlan) -> Needs {
+    let of_rule = |rule: &RulePlan| {
+        let parts = [&rule.each, &rule.keep, &rule.reason].into_iter().flatten();
+        let nodes = rule.when.iter().chain(&rule.unless).chain(parts);
+        nodes.fold(Needs::default(), |needs, node| needs.or(program.needs(node)))
+    };
+    let keep = request.keep.as_ref().map(|node| program.needs(node)).unwrap_or_default();
+    request.rules.iter().fold(keep, |needs, rule| needs.or(of_rule(rule)))
+}
+
+/// The upsert, where the settings ask for it.
+fn upsert_plan(schema: &Schema, binder: &mut Binder<'_>) -> Option<UpsertPlan> {
+    let upsert = schema.upsert.as_ref()?;
+    if conditions(binder, &upsert.when).iter().any(|node| decided(node) == Some(false)) {
+        return None;
+    }
+    let position =
+        |(_, name): &(usize, String)| schema.requests.iter().position(|request| request.name == *name);
+    Some(UpsertPlan {
+        find: upsert.find.iter().filter_map(position).collect(),
+        update: upsert.update.as_ref().and_then(position)?,
+        create: upsert.create.as_ref().and_then(position),
+        remember: upsert.remember.unwrap_or(DEFAULT_REMEMBER),
+    })
+}
+
+fn give_roles(upsert: &UpsertPlan, requests: &mut [RequestPlan]) {
+    let others: Vec<usize> =
+        requests.iter().flat_map(|request| &request.rules).filter_map(|rule| rule.update).collect();
+    for (position, request) in requests.iter_mut().enumerate() {
+        request.stands = position == upsert.create.unwrap_or(upsert.update);
+        if upsert.find.contains(&position) {
+            request.role = Role::Find;
+        } else if position == upsert.update || others.contains(&position) {
+            request.role = Role::Update;
+        }
+    }
 }
 
 fn conditions(binder: &mut Binder<'_>, data: &[Data]) -> Vec<Node> {
@@ -156,7 +215,7 @@ fn request_plan(
             Encoding::Json
         }
     };
-    let url = binder.optional(&request.url, Place::Url).map_or(Node::Absent, ended_authority);
+    let url = binder.optional(&request.url, Place::Origin).map_or(Node::Absent, ended_authority);
     if active && matches!(url, Node::Absent) {
         wrong = Some(format!("request {}: the settings leave it without a url", request.name));
     }
@@ -177,6 +236,10 @@ fn request_plan(
         body,
         records,
         is_batch,
+        role: Role::Plain,
+        stands: false,
+        keep: binder.optional(&request.keep, Place::Plain),
+        rules_read_event: false,
         caps: caps(binder, request, is_batch),
         rates: request.rates.clone(),
         concurrency: request.concurrency,
@@ -225,8 +288,9 @@ fn method_of(node: &Node) -> Option<&'static str> {
 }
 
 fn rule_plan(schema: &Schema, binder: &mut Binder<'_>, rule: &Rule) -> RulePlan {
+    let position = |name: &String| schema.requests.iter().position(|request| request.name == *name);
     let send = match &rule.then {
-        Then::Send(name) => schema.requests.iter().position(|request| request.name == *name),
+        Then::Send(name) => position(name),
         _ => None,
     };
     RulePlan {
@@ -243,6 +307,8 @@ fn rule_plan(schema: &Schema, binder: &mut Binder<'_>, rule: &Rule) -> RulePlan 
         times: rule.times,
         pace: rule.pace,
         reason: rule.reason.as_ref().map(|reason| binder.partial(reason)),
+        keep: binder.optional(&rule.keep, Place::Plain),
+        update: rule.update.as_ref().and_then(position),
     }
 }
 
@@ -255,7 +321,7 @@ fn wait(binder: &mut Binder<'_>, data: &Data) -> Wait {
     Wait::Node(binder.data(data, Place::Plain))
 }
 
-fn fetch_plan(binder: &mut Binder<'_>, fetch: &Fetch) -> FetchPlan {
+fn fetch_plan(schema: &Schema, binder: &mut Binder<'_>, fetch: &Fetch) -> FetchPlan {
     let request = &fetch.request;
     let method = binder.optional(&request.method, Place::Plain).unwrap_or_else(|| Node::text("POST"));
     FetchPlan {
@@ -274,6 +340,7 @@ fn fetch_plan(binder: &mut Binder<'_>, fetch: &Fetch) -> FetchPlan {
         each: binder.optional(&fetch.each, Place::Plain),
         key: binder.optional(&fetch.key, Place::Plain),
         lasts: fetch.lasts.as_ref().map(|lasts| wait(binder, lasts)),
+        rules: request.outcomes.iter().map(|rule| rule_plan(schema, binder, rule)).collect(),
     }
 }
 
@@ -386,7 +453,7 @@ fn word(binder: &mut Binder<'_>, data: &Data) -> String {
     value.and_then(|value| value.as_text().map(|text| text.into_owned())).unwrap_or_default()
 }
 
-fn words(value: &Value<'static>) -> NameSet {
+fn words<T: FromIterator<String> + Default>(value: &Value<'static>) -> T {
     settings::as_table(value).map(|table| table.names().iter().cloned().collect()).unwrap_or_default()
 }
 

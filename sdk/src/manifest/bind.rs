@@ -26,6 +26,8 @@ pub(crate) enum Place {
     Body,
     /// A url: what is not the operator's is one segment.
     Url,
+    /// The beginning of a url, where the vendor may have said which host is meant.
+    Origin,
     /// Anywhere else.
     Plain,
 }
@@ -213,12 +215,17 @@ impl<'m> Binder<'m> {
         }
         let mut parts: Vec<Node> = Vec::new();
         let (mut counts, mut secret) = (false, false);
-        for part in &template.parts {
+        for (position, part) in template.parts.iter().enumerate() {
+            let place = match place {
+                Place::Origin if position == 0 => Place::Origin,
+                Place::Origin | Place::Url => Place::Url,
+                _ => Place::Plain,
+            };
             let node = match part {
                 Part::Text(text) => Node::text(text.as_str()),
                 Part::Expression(pipes) => {
                     counts = true;
-                    self.pipes(pipes, if place == Place::Url { Place::Url } else { Place::Plain })
+                    self.pipes(pipes, place)
                 }
             };
             if matches!(node, Node::Absent) {
@@ -260,32 +267,53 @@ impl<'m> Binder<'m> {
     }
 
     fn pipe(&mut self, pipe: &Pipe, place: Place) -> Node {
-        if let (Place::Url, Written::Path(path)) = (place, &pipe.source)
+        if let (Place::Url | Place::Origin, Written::Path(path)) = (place, &pipe.source)
             && path.root == "values"
             && pipe.steps.is_empty()
             && let Some((_, data)) =
                 self.schema.values.iter().find(|(key, _)| Some(key.text.as_str()) == path.first())
         {
-            return self.value_data(data, Place::Url);
+            return self.value_data(data, place);
+        }
+        if let (Place::Origin, Written::Path(path), []) = (place, &pipe.source, pipe.steps.as_slice())
+            && path.root == "fetch"
+        {
+            return Node::Origin(Box::new(self.path(path)));
         }
         let (mut node, is_operators) = self.source(&pipe.source);
         let source = match &node {
             Node::Source(source) => Some(source.clone()),
             _ => None,
         };
+        if let (Place::Body, Some(source @ (Source::Reserved(_) | Source::Named(_)))) = (place, &source)
+            && !self.drops_nulls
+        {
+            return self.nullable(node, source.clone(), &pipe.steps);
+        }
         for step in &pipe.steps {
             node = self.step(node, step);
         }
         match (place, source) {
-            (Place::Url, _) if !(is_operators && pipe.steps.is_empty()) => self.segment(node),
-            (Place::Body, Some(source @ (Source::Reserved(_) | Source::Named(_)))) if !self.drops_nulls => {
-                Node::Nullable(Box::new(node), source)
-            }
+            (Place::Url | Place::Origin, _) if !(is_operators && pipe.steps.is_empty()) => self.segment(node),
             (_, Some(source)) if super::tree::Needs::of_source(&source).volatile => {
                 Node::Volatile(Box::new(node))
             }
             _ => node,
         }
+    }
+
+    /// A placed trait whose null is written. No function takes a null, but a condition holds for it as for a value.
+    fn nullable(&mut self, mut node: Node, source: Source, steps: &[Step]) -> Node {
+        let is_condition = |step: &&Step| matches!(step.name.as_str(), "if" | "unless");
+        let conditions: Vec<&Step> = match steps.iter().any(|step| step.name == "required") {
+            true => Vec::new(),
+            false => steps.iter().filter(is_condition).collect(),
+        };
+        for step in steps.iter().filter(|step| conditions.is_empty() || !is_condition(step)) {
+            node = self.step(node, step);
+        }
+        let nullable = Node::Nullable(Box::new(node), source);
+        conditions.into_iter().fold(nullable, |node, step| self.step(node, step))
     }
 
     fn segment(&self, node: Node) -> Node {
@@ -371,6 +399,12 @@ impl<'m> Binder<'m> {
                     with_members(Node::Source(Source::Fetch(slot)), members.get(1..).unwrap_or_default())
                 })
             }
+            "found" => plain(Source::Found),
+            "given" => {
+                let gives = self.schema.code.as_ref().map(|code| code.gives.as_slice()).unwrap_or_default();
+                let slot = gives.iter().position(|(_, name)| Some(name.as_str()) == path.first());
+                slot.map_or(Node::Absent, |slot| Node::Source(Source::Given(slot)))
+            }
             "reply" => {
                 let slot = self
                     .schema
@@ -402,7 +436,8 @@ impl<'m> Binder<'m> {
         let option = self.schema.options.iter().find(|option| Some(option.name.as_str()) == path.first());
         let Some(option) = option else { return Node::Absent };
         let choices = option.choices.iter().map(|choice| choice.name.clone()).collect();
-        let spec = OptionSpec { name: option.name.clone(), kind: option.kind, choices };
+        let pattern = option.pattern.as_deref().and_then(|pattern| regex_lite::Regex::new(pattern).ok());
+        let spec = OptionSpec { name: option.name.clone(), kind: option.kind, choices, pattern };
         with_members(Node::Source(Source::Option(Arc::new(spec))), path.members.get(1..).unwrap_or_default())
     }
 

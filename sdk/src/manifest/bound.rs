@@ -15,9 +15,9 @@ use super::hash::{NameHasher, digest, hash};
 use super::plan::{Program, RequestPlan};
 use super::render::{Gone, MASK, Notes, Scope};
 use super::request;
-use super::run::Run;
+use super::scope::Found;
 use super::tree::Node;
-use crate::destination::{Clock, Context, Destination, Item, Limits, Part, Request, Skip, Verdict};
+use crate::destination::{Context, Destination, Item, Limits, Part, Skip, Verdict};
 use crate::event::{CallType, Date, Event};
 use crate::json::{Doc, Json};
 
@@ -46,6 +46,9 @@ pub(crate) struct Scratch {
 pub(crate) struct Known<'k> {
     pub fetched: &'k [Arc<Doc>],
     pub replies: &'k [(usize, Arc<super::render::Reply>)],
+    pub found: Found<'k>,
+    pub given: &'k [(usize, Arc<str>)],
+    pub settled: bool,
     pub hide: bool,
 }
 
@@ -113,6 +116,9 @@ impl Plan {
             options,
             fetched: known.fetched,
             replies: known.replies,
+            found: known.found,
+            given: known.given,
+            settled: known.settled,
             hide: known.hide,
             ..Scope::of_constants(&self.program, notes)
         };
@@ -134,13 +140,18 @@ impl Plan {
         let mut parts = Vec::with_capacity(self.program.requests.len());
         let mut digest = 0;
         for (position, request) in self.program.requests.iter().enumerate() {
-            if request.on_demand || !is_wanted(scope, request) {
+            let found = if request.stands { Found::Nothing } else { Found::Unknown };
+            let scope = &Scope { found, ..*scope };
+            if (request.on_demand && !request.stands) || !is_wanted(scope, request) {
                 continue;
             }
             out.clear();
             scope.notes.volatile.borrow_mut().clear();
-            if write_part(scope, request, out).is_err() {
-                continue;
+            match write_part(scope, request, out) {
+                // Without the person there is nothing that the other requests could be about.
+                Err(_) if request.stands => return Err(self.nothing_to_send(scope.notes)),
+                Err(_) => continue,
+                Ok(()) => {}
             }
             if out.len() > request.caps.item_bytes {
                 let detail = format!(
@@ -265,14 +276,17 @@ fn limits(program: &Program) -> Limits {
     let active = || program.requests.iter().filter(|request| request.active && !request.on_demand);
     let most = active().map(|request| request.caps.items).max().unwrap_or(1);
     let is_mixed = active().any(|request| request.caps.items < most);
+    // A look-up is made for one person at a time.
+    let most = if program.upsert.is_some() { 1 } else { most };
+    let called = || program.requests.iter().filter(|request| request.active);
     Limits {
         items: if is_mixed { most.min(MIXED_ITEMS) } else { most },
         bytes: active().map(|request| request.caps.bytes).min().unwrap_or(usize::MAX),
         linger: active().map(|request| request.caps.linger).max().unwrap_or(Duration::ZERO),
-        concurrency: active().filter_map(|request| request.concurrency).min(),
+        concurrency: called().filter_map(|request| request.concurrency).min(),
         rates: {
             let mut rates = Vec::new();
-            for rate in active().flat_map(|request| &request.rates) {
+            for rate in called().flat_map(|request| &request.rates) {
                 if !rates.contains(rate) {
                     rates.push(rate.clone());
                 }
@@ -328,16 +342,7 @@ impl Destination for Plan {
     }
 
     async fn send(&self, context: &Context<'_>, items: &[Item]) -> Vec<Verdict> {
-        let mut run = Run::new(self, items);
-        while let Some(request) = run.next(context.memory, context.clock) {
-            let answer = context.transport.send(&request).await;
-            run.answered(answer, context.memory, context.clock);
-        }
-        run.verdicts()
-    }
-
-    fn preview(&self, items: &[Item], clock: &dyn Clock, show_secrets: bool) -> Vec<Request> {
-        super::run::preview(self, items, clock, !show_secrets)
+        self.run(context, items).finish().await
     }
 
     fn limits(&self) -> &Limits {

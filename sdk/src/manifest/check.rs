@@ -38,7 +38,7 @@ impl<'s> Checker<'_, '_, 's> {
     fn everything(&mut self) {
         let schema = self.schema;
         for setting in &schema.settings {
-            self.data(setting.default.iter(), IN_DEFAULT);
+            self.data(setting.default.iter().chain(&setting.needed_when), IN_DEFAULT);
         }
         self.data(&schema.identity, IN_IDENTITY);
         for (key, data) in &schema.values {
@@ -60,7 +60,9 @@ impl<'s> Checker<'_, '_, 's> {
         for fetch in &schema.fetches {
             self.data(request_parts(&fetch.request), IN_FETCH);
             self.data([&fetch.keep, &fetch.each, &fetch.key, &fetch.lasts].into_iter().flatten(), IN_KEEP);
+            self.data(fetch.request.outcomes.iter().flat_map(rule_parts), IN_KEEP);
         }
+        self.data(schema.upsert.iter().flat_map(|upsert| &upsert.when), IN_NAMES);
     }
 
     fn policies(&mut self, policies: &'s Policies) {
@@ -76,8 +78,10 @@ impl<'s> Checker<'_, '_, 's> {
         self.data(request.item.iter(), at(IN_ITEM));
         let items = request.batch.iter().filter_map(|batch| batch.items.as_ref());
         self.data([&request.method, &request.encoding].into_iter().flatten().chain(items), IN_DEFAULT);
+        let in_rule = if request.item.is_none() { IN_OWN_RULE } else { IN_RULE };
+        self.data(request.keep.iter(), in_rule);
         for rule in &request.outcomes {
-            self.data(rule_parts(rule), IN_RULE);
+            self.data(rule_parts(rule), in_rule);
             self.data(rule.item.iter(), IN_RULE_ITEM);
         }
     }
@@ -225,6 +229,17 @@ impl<'s> Checker<'_, '_, 's> {
             "reply" => {
                 self.reply(path, place);
                 Type::Any
+            }
+            "found" => {
+                if schema.upsert.is_none() {
+                    self.problem(path.at, "found is what an upsert finds, and there is none", "");
+                }
+                Type::Text
+            }
+            "given" => {
+                let gives = schema.code.iter().flat_map(|code| &code.gives);
+                self.declared(path, "value that the code gives", gives.map(|(_, name)| name.as_str()));
+                Type::Text
             }
             "attempt" => {
                 self.named(path, "member of attempt:", ATTEMPT.iter().copied());
@@ -388,8 +403,10 @@ impl<'s> Checker<'_, '_, 's> {
         let values = schema.values.iter().map(|(key, _)| ("values", "value", key.text.as_str(), key.at));
         let fields = schema.rest.fields.iter().map(|one| ("fields", "field", one.name.as_str(), one.at));
         let fetches = schema.fetches.iter().map(|one| ("fetch", "fetch", one.name.as_str(), one.at));
+        let gives = schema.code.iter().flat_map(|code| &code.gives);
+        let gives = gives.map(|(at, name)| ("given", "value", name.as_str(), *at));
         for (root, what, name, at) in
-            settings.chain(options).chain(tables).chain(values).chain(fields).chain(fetches)
+            settings.chain(options).chain(tables).chain(values).chain(fields).chain(fetches).chain(gives)
         {
             if !self.used.contains(&format!("{root}.{name}")) {
                 self.reader.problem(

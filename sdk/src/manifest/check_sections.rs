@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::expression::{Member, Part, Path, Source as Written, Template};
-use super::schema::{Kind, Policies, Request, Rule, Schema, Then, templates_of};
+use super::schema::{Fetch, Kind, Policies, Request, Rule, Schema, Then, templates_of};
 use super::source::{Data, Reader};
 
 const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE"];
@@ -18,8 +18,9 @@ pub(super) fn check(reader: &mut Reader<'_>, schema: &Schema) {
     }
     for fetch in &schema.fetches {
         host(reader, schema, &fetch.request);
+        fetch_rules(reader, fetch);
     }
-    sends(reader, schema);
+    super::check_steps::check(reader, schema);
     fields(reader, schema);
     words(reader, schema);
 }
@@ -122,9 +123,18 @@ fn template_host(
         let before = start.clone();
         for pipe in pipes {
             start.clone_from(&before);
-            let Written::Path(path) = &pipe.source else { continue };
+            let path = match &pipe.source {
+                Written::Path(path) => path,
+                Written::Text(text) if pipe.steps.is_empty() => {
+                    start.push_str(text);
+                    continue;
+                }
+                _ => continue,
+            };
             match (path.root.as_str(), pipe.steps.is_empty(), depth < 16) {
                 ("settings", true, _) => start.push_str(&operators(schema, path).ok_or(path.at)?),
+                // The vendor's own answer to the operator's credentials; only an origin is taken from it.
+                ("fetch", true, _) if start.is_empty() => start.push_str("https://example.com"),
                 ("values", true, true) => {
                     let value = schema.values.iter().find(|(key, _)| Some(key.text.as_str()) == path.first());
                     host_of(schema, &value.ok_or(path.at)?.1, start, depth + 1)?;
@@ -220,8 +230,9 @@ fn rules(reader: &mut Reader<'_>, schema: &Schema, request: &Request) {
         if rule.item.is_some() && rule.id.is_none() {
             reader.problem(rule.at, "item without id", "say which part of the entry names the item");
         }
-        if rule.each.is_some() && request.item.is_none() {
-            reader.problem(rule.at, format!("each in request {}, which takes no items", request.name), "");
+        if request.item.is_none() && (rule.index.is_some() || rule.id.is_some()) {
+            let message = format!("index or id in request {}, which takes no items", request.name);
+            reader.problem(rule.at, message, "");
         }
         if rule.times.is_some() && matches!(rule.then, Then::Delivered | Then::Submitted) {
             reader.problem(rule.at, "times does not go with delivered or submitted", "");
@@ -271,45 +282,12 @@ fn reads_secret(schema: &Schema, data: &Data) -> bool {
     false
 }
 
-/// `send:NAME` names a later request on demand, and every such request is named.
-fn sends(reader: &mut Reader<'_>, schema: &Schema) {
-    let mut sent: HashSet<&str> = HashSet::new();
-    for (position, request) in schema.requests.iter().enumerate() {
-        for rule in &request.outcomes {
-            let Then::Send(name) = &rule.then else { continue };
-            sent.insert(name);
-            match schema.requests.iter().position(|other| other.name == *name) {
-                None => reader.unknown(
-                    rule.at,
-                    "request",
-                    name,
-                    schema.requests.iter().map(|other| other.name.as_str()),
-                ),
-                Some(other) if other <= position => {
-                    reader.problem(
-                        rule.at,
-                        format!("send:{name} does not name a later request"),
-                        "move it behind this one",
-                    );
-                }
-                Some(other) if !schema.requests.get(other).is_some_and(|other| other.on_demand) => {
-                    reader.problem(
-                        rule.at,
-                        format!("send:{name}: that request is sent anyway"),
-                        "mark it on_demand = true",
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    for request in schema.requests.iter().filter(|request| request.on_demand) {
-        if !sent.contains(request.name.as_str()) {
-            reader.problem(
-                request.at,
-                format!("request {} is on demand, and no rule asks for it", request.name),
-                format!("then = \"send:{}\"", request.name),
-            );
+/// A fetch has no event that could be delivered or rejected.
+fn fetch_rules(reader: &mut Reader<'_>, fetch: &Fetch) {
+    for rule in &fetch.request.outcomes {
+        if !matches!(rule.then, Then::Retry | Then::Throttled | Then::Unauthorised) {
+            let message = format!("fetch.{}: this does not say why there is nothing to keep", fetch.name);
+            reader.problem(rule.at, message, "allowed: retry, throttled, unauthorised");
         }
     }
 }

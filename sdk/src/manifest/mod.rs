@@ -11,6 +11,7 @@ mod bound;
 mod call;
 mod check;
 mod check_sections;
+mod check_steps;
 mod expression;
 mod field;
 mod fold;
@@ -34,6 +35,7 @@ mod tree;
 mod units;
 pub mod value;
 mod walk;
+pub(crate) mod written;
 
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ use crate::names::Names;
 use crate::problem::Problem;
 
 pub use bound::Plan;
+pub use run::{Run, Said, Told};
 
 /// A vendor as its manifest describes it, without settings.
 #[derive(Debug)]
@@ -136,6 +139,11 @@ impl Manifest {
     /// Whether it takes calls of every type, not identifies alone.
     pub fn takes_all_calls(&self) -> bool {
         self.schema.adapter.all_calls
+    }
+
+    /// Whether it is written for code that stands beside it, and says too little without.
+    pub fn needs_code(&self) -> bool {
+        self.schema.code.is_some()
     }
 
     /// The vendor's page.

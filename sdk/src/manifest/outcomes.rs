@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::functions;
-use super::plan::{RequestPlan, RulePlan, Wait};
+use super::plan::{RequestPlan, Role, RulePlan, Wait};
 use super::render::{Reply, Scope};
 use super::rest::entries_of;
 use super::schema::{Status, Then};
@@ -19,6 +19,8 @@ pub(crate) struct Decision {
     pub reason: String,
     /// The rule that says so; `None` for the standard table.
     pub rule: Option<usize>,
+    /// The id that was found or created, or what the code is told.
+    pub kept: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,14 @@ pub(crate) enum What {
     },
     /// To a later request, by position.
     Send(usize),
+    /// The vendor has the person, under the id that is kept; the request that updates it where it is not the usual one.
+    Found {
+        update: Option<usize>,
+    },
+    /// The vendor does not have the person.
+    Missing,
+    /// A word for the code beside the manifest.
+    Tell(String),
 }
 
 /// What rules may ask about the items of a request.
@@ -80,22 +90,59 @@ pub(crate) fn classify<'a>(
                 for (at, (key, value)) in entries_of(entries).into_iter().enumerate() {
                     let key = Value::Text(key);
                     let entry = Scope { key: Some(&key), value: Some(&value), ..scope };
-                    if holds(&entry, rule) {
-                        decide_named(&entry, rule, position, at, items, &mut decided);
+                    if !holds(&entry, rule) || lacks_id(&entry, rule) {
+                        continue;
                     }
+                    if !request.is_batch {
+                        decide_all(&entry, rule, position, items, &mut decided);
+                        break;
+                    }
+                    decide_named(&entry, rule, position, at, items, &mut decided);
                 }
             }
-            None if holds(&scope, rule) => {
-                for (item, slot) in decided.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
-                    if may(rule, position, item, items) {
-                        *slot = Some(decision(&scope, rule, position, false));
-                    }
-                }
+            None if holds(&scope, rule) && !lacks_id(&scope, rule) => {
+                decide_all(&scope, rule, position, items, &mut decided);
             }
             None => {}
         }
     }
-    decided.into_iter().map(|slot| slot.unwrap_or_else(|| standard(&scope, reply))).collect()
+    let finished = |slot: Option<Decision>| match slot {
+        Some(decision) if decision.what == What::Delivered => delivered(&scope, request, decision),
+        Some(decision) => decision,
+        None => standard(&scope, request, reply),
+    };
+    decided.into_iter().map(finished).collect()
+}
+
+/// Decides about every item that is still open.
+fn decide_all(
+    scope: &Scope<'_>,
+    rule: &RulePlan,
+    position: usize,
+    items: &Items<'_>,
+    decided: &mut [Option<Decision>],
+) {
+    for (item, slot) in decided.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
+        if may(rule, position, item, items) {
+            *slot = Some(decision(scope, rule, position, false));
+        }
+    }
+}
+
+/// Whether a rule says that something was found where the answer does not say what: then it does not fit.
+fn lacks_id(scope: &Scope<'_>, rule: &RulePlan) -> bool {
+    rule.then == Then::Found && rule.keep.as_ref().is_none_or(|keep| scope.text(keep).is_err())
+}
+
+/// A success: what it gives is kept, and one that is to find something has found or missed it.
+fn delivered(scope: &Scope<'_>, request: &RequestPlan, decision: Decision) -> Decision {
+    let kept = request.keep.as_ref().and_then(|keep| Some(scope.text(keep).ok()?.into_owned()));
+    let what = match (request.role, &kept) {
+        (Role::Find, Some(_)) => What::Found { update: None },
+        (Role::Find, None) => What::Missing,
+        _ => What::Delivered,
+    };
+    Decision { what, kept, ..decision }
 }
 
 /// Decides about the items that one entry of a reply names.
@@ -153,7 +200,12 @@ fn decision(scope: &Scope<'_>, rule: &RulePlan, position: usize, named: bool) ->
         Then::Unauthorised => What::Unauthorised,
         Then::Split => What::Split { pace: rule.pace },
         Then::Send(_) => rule.send.map_or(What::Rejected, What::Send),
+        Then::Found => What::Found { update: rule.update },
+        Then::Missing => What::Missing,
+        Then::Tell(word) => What::Tell(word.clone()),
     };
+    let kept = rule.keep.as_ref().and_then(|keep| scope.eval(keep).ok());
+    let kept = kept.map(|kept| kept.as_text().map_or_else(|| json(&kept), |text| text.into_owned()));
     let reason = match (&what, &rule.reason) {
         (What::Delivered | What::Submitted, _) => String::new(),
         (_, Some(reason)) => partial_text(scope, reason),
@@ -164,7 +216,7 @@ fn decision(scope: &Scope<'_>, rule: &RulePlan, position: usize, named: bool) ->
     } else {
         reason
     };
-    Decision { what, reason, rule: Some(position) }
+    Decision { what, reason, rule: Some(position), kept }
 }
 
 /// A reason with what there is of it: half a reason is better than none.
@@ -210,9 +262,10 @@ fn answered(reply: &Reply) -> String {
 }
 
 /// What a status means where no rule says it.
-fn standard(scope: &Scope<'_>, reply: &Reply) -> Decision {
+fn standard(scope: &Scope<'_>, request: &RequestPlan, reply: &Reply) -> Decision {
     let what = match reply.status {
         200..=299 => What::Delivered,
+        404 if matches!(request.role, Role::Find | Role::Update) => What::Missing,
         401 | 403 => What::Unauthorised,
         408 | 425 => What::Retry(retry_after(scope)),
         413 => What::Split { pace: None },
@@ -221,6 +274,32 @@ fn standard(scope: &Scope<'_>, reply: &Reply) -> Decision {
         500..=599 => What::Retry(retry_after(scope)),
         _ => What::Rejected,
     };
-    let reason = if what == What::Delivered { String::new() } else { answered(reply) };
-    Decision { what, reason, rule: None }
+    if what == What::Delivered {
+        let success = Decision { what, reason: String::new(), rule: None, kept: None };
+        return delivered(scope, request, success);
+    }
+    Decision { what, reason: answered(reply), rule: None, kept: None }
+}
+
+/// Why there is nothing to keep of a fetch's answer: its rules, then the standard table, in which a refused request is
+/// one for credentials that are wrong.
+pub(crate) fn classify_fetch<'a>(
+    scope: &Scope<'a>,
+    rules: &'a [RulePlan],
+    reply: &'a Reply,
+) -> (What, Option<String>) {
+    let scope = Scope { reply: Some(reply), ..*scope };
+    for (position, rule) in rules.iter().enumerate() {
+        let status = rule.status.is_empty() || rule.status.iter().any(|status| fits(*status, reply.status));
+        if status && holds(&scope, rule) {
+            let decision = decision(&scope, rule, position, false);
+            return (decision.what, rule.reason.is_some().then_some(decision.reason));
+        }
+    }
+    let what = match reply.status {
+        400 | 401 | 403 => What::Unauthorised,
+        429 => What::Throttled { after: retry_after(&scope), user_only: false },
+        _ => What::Retry(retry_after(&scope)),
+    };
+    (what, None)
 }

@@ -14,6 +14,8 @@ pub(super) const CALL: &[&str] = &[
 ];
 pub(super) const REPLY: &[&str] = &["status", "headers", "body"];
 pub(super) const ENTRY: &[&str] = &["key", "value"];
+/// What steps before this one have brought.
+pub(super) const STEPS: &[&str] = &["found", "given"];
 pub(super) const ALL: &[&str] = &[
     "user_id",
     "anonymous_id",
@@ -39,6 +41,8 @@ pub(super) const ALL: &[&str] = &[
     "headers",
     "body",
     "reply",
+    "found",
+    "given",
     "attempt",
     "rest",
 ];
@@ -84,26 +88,30 @@ pub(super) const fn place(name: &'static str, roots: &'static [&'static [&'stati
 pub(super) const IN_DEFAULT: Place = place("a default", &[&["settings"]]);
 pub(super) const IN_IDENTITY: Place = place("identity", &[CALL, &["settings", "values", "tables"]]);
 pub(super) const IN_WHEN: Place =
-    place("a condition", &[CALL, &["settings", "values", "tables", "identity", "fields"]]);
+    place("a condition", &[CALL, STEPS, &["settings", "values", "tables", "identity", "fields"]]);
 pub(super) const IN_URL: Place =
-    place("a url", &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply"]]);
+    place("a url", &[CALL, STEPS, &["settings", "values", "tables", "identity", "fields", "fetch", "reply"]]);
 pub(super) const IN_HEAD: Place = place(
     "headers and query",
-    &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "attempt"]],
+    &[CALL, STEPS, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "attempt"]],
 );
 pub(super) const IN_BODY: Place = place(
     "a body",
     &[
         CALL,
+        STEPS,
         &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "event", "raw", "items"],
     ],
 );
 pub(super) const IN_ITEM: Place = place(
     "an item",
-    &[CALL, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "event", "raw"]],
+    &[CALL, STEPS, &["settings", "values", "tables", "identity", "fields", "fetch", "reply", "event", "raw"]],
 );
 pub(super) const IN_RULE: Place =
     place("an outcome rule", &[REPLY, ENTRY, &["settings", "values", "tables"]]);
+/// A rule of a request that holds one event alone.
+pub(super) const IN_OWN_RULE: Place =
+    place("an outcome rule", &[REPLY, ENTRY, CALL, STEPS, &["settings", "values", "tables", "identity"]]);
 pub(super) const IN_RULE_ITEM: Place =
     place("item of a rule", &[CALL, &["settings", "values", "tables", "identity"]]);
 pub(super) const IN_FIELD: Place =
@@ -111,5 +119,6 @@ pub(super) const IN_FIELD: Place =
 /// What is decided when a destination is configured.
 pub(super) const IN_NAMES: Place = place("names or drop of a field", &[&["settings", "values", "tables"]]);
 pub(super) const IN_POLICY: Place = place("a policy", &[&["value", "settings", "tables"]]);
-pub(super) const IN_FETCH: Place = place("a fetch", &[&["settings", "tables"]]);
-pub(super) const IN_KEEP: Place = place("what a fetch keeps", &[REPLY, ENTRY, &["settings", "tables"]]);
+pub(super) const IN_FETCH: Place = place("a fetch", &[&["settings", "values", "tables", "attempt"]]);
+pub(super) const IN_KEEP: Place =
+    place("what a fetch keeps", &[REPLY, ENTRY, &["settings", "values", "tables"]]);

@@ -18,7 +18,11 @@ pub(crate) struct Program {
     /// In the manifest's order; those that the settings rule out are there but not active.
     pub requests: Vec<RequestPlan>,
     pub fetches: Vec<FetchPlan>,
-    /// The literal values of secret settings, long ones first.
+    /// What is looked up and then updated or created, where the settings ask for it.
+    pub upsert: Option<UpsertPlan>,
+    /// What the code beside the manifest gives, by position.
+    pub gives: Vec<String>,
+    /// The values of secret settings in every form in which a vendor may send them back, long ones first.
     pub secrets: Vec<String>,
 }
 
@@ -58,6 +62,25 @@ impl Program {
     }
 }
 
+/// Requests, by position, that look up, then update or create.
+#[derive(Debug)]
+pub(crate) struct UpsertPlan {
+    pub find: Vec<usize>,
+    pub update: usize,
+    pub create: Option<usize>,
+    /// How long an id is remembered.
+    pub remember: Duration,
+}
+
+/// What a request is to the upsert, which decides what answers mean that no rule speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    #[default]
+    Plain,
+    Find,
+    Update,
+}
+
 /// How a body is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -87,6 +110,13 @@ pub(crate) struct RequestPlan {
     pub records: Vec<Node>,
     /// Whether the body holds `{items}`.
     pub is_batch: bool,
+    pub role: Role,
+    /// Its bytes stand for the item although it is sent on demand: the upsert sends them one way or the other.
+    pub stands: bool,
+    /// The id in a delivered answer.
+    pub keep: Option<Node>,
+    /// Whether its rules ask for the event.
+    pub rules_read_event: bool,
     pub caps: Caps,
     pub rates: Vec<Rate>,
     pub concurrency: Option<usize>,
@@ -124,6 +154,9 @@ pub(crate) struct RulePlan {
     pub times: Option<u32>,
     pub pace: Option<Duration>,
     pub reason: Option<Node>,
+    pub keep: Option<Node>,
+    /// The request, by position, with which what was found is updated.
+    pub update: Option<usize>,
 }
 
 /// How long to wait.
@@ -148,4 +181,5 @@ pub(crate) struct FetchPlan {
     pub each: Option<Node>,
     pub key: Option<Node>,
     pub lasts: Option<Wait>,
+    pub rules: Vec<RulePlan>,
 }

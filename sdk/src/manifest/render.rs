@@ -17,7 +17,7 @@ use crate::event::{Date, Event, Field};
 use crate::json::{Doc, Json, push_text};
 use crate::reserved::Reserved;
 
-pub(crate) use super::scope::{Attempt, Gone, MASK, Notes, Reply, Scope, Wrote};
+pub(crate) use super::scope::{Attempt, Found as FoundId, Gone, MASK, Notes, Reply, Scope, Wrote};
 
 impl<'a> Scope<'a> {
     /// One in which only constants can be read.
@@ -31,6 +31,9 @@ impl<'a> Scope<'a> {
             fields: &[],
             fetched: &[],
             replies: &[],
+            found: FoundId::Unknown,
+            given: &[],
+            settled: false,
             reply: None,
             items: "",
             attempt: None,
@@ -62,7 +65,10 @@ impl<'a> Scope<'a> {
             Node::Absent => Err(Gone::Absent),
             Node::Constant(constant) => Ok(self.constant(constant)),
             Node::Source(source) => self.source(source),
-            Node::Member(inner, members) => member(self.eval(inner)?, members),
+            Node::Member(inner, members) => match self.unknown(inner) {
+                Some(name) => Ok(Value::text(placeholder(&name, members))),
+                None => member(self.eval(inner)?, members),
+            },
             Node::Text(parts) => {
                 let mut text = String::new();
                 for part in parts {
@@ -92,7 +98,43 @@ impl<'a> Scope<'a> {
                 let text = self.text(inner)?;
                 Ok(Value::text(super::request::percent_encoded(&text)))
             }
+            Node::Origin(inner) => {
+                let text = self.text(inner)?;
+                match super::request::origin(&text) {
+                    Some(origin) => Ok(Value::text(origin.to_owned())),
+                    None if self.is_unknown(inner) => Ok(Value::text(format!("https://{text}"))),
+                    None => Err(Gone::Absent),
+                }
+            }
             Node::Nullable(inner, _) | Node::Volatile(inner) => self.eval(inner),
+        }
+    }
+
+    /// What a source is called that will be known only when the request is sent.
+    fn unknown(&self, node: &Node) -> Option<String> {
+        let Node::Source(source) = node else { return None };
+        match source {
+            Source::Fetch(slot) if !self.settled && self.fetched.get(*slot).is_none() => {
+                self.program.fetches.get(*slot).map(|fetch| format!("fetch.{}", fetch.name))
+            }
+            Source::Reply(request) if !self.settled && !self.has_reply(*request) => {
+                self.program.requests.get(*request).map(|of| format!("reply.{}.body", of.name))
+            }
+            Source::Found if matches!(self.found, FoundId::Unknown) && !self.settled => {
+                Some("found".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn has_reply(&self, request: usize) -> bool {
+        self.replies.iter().any(|(of, _)| *of == request)
+    }
+
+    fn is_unknown(&self, node: &Node) -> bool {
+        match node {
+            Node::Member(inner, _) => self.unknown(inner).is_some(),
+            node => self.unknown(node).is_some(),
         }
     }
 
@@ -111,7 +153,12 @@ impl<'a> Scope<'a> {
         nodes: &'a [Node],
         mut attempt: impl FnMut(&Self, &'a Node) -> Result<T, Gone>,
     ) -> Result<T, Gone> {
-        for node in nodes {
+        for (position, node) in nodes.iter().enumerate() {
+            // What is not known yet gives way to what is.
+            let inner = if let Node::Origin(inner) = node { inner } else { node };
+            if position + 1 < nodes.len() && self.is_unknown(inner) {
+                continue;
+            }
             match attempt(self, node) {
                 Err(Gone::Absent) => {}
                 found => return found,
@@ -143,6 +190,14 @@ impl<'a> Scope<'a> {
 
     fn source(&self, source: &'a Source) -> Result<Value<'a>, Gone> {
         let value = match source {
+            Source::Found => match self.found {
+                FoundId::Id(id) => Some(Value::text(id)),
+                FoundId::Unknown if !self.settled => Some(Value::text("<found>")),
+                FoundId::Unknown | FoundId::Nothing => None,
+            },
+            Source::Given(slot) => {
+                self.given.iter().rfind(|(of, _)| of == slot).map(|(_, text)| Value::text(&**text))
+            }
             Source::UserId => self.event.and_then(Event::user_id).map(Value::text),
             Source::AnonymousId => self.event.and_then(Event::anonymous_id).map(Value::text),
             Source::MessageId => self.event.map(|event| Value::text(event.message_id())),
@@ -163,6 +218,7 @@ impl<'a> Scope<'a> {
             Source::Identity => self.identity.cloned(),
             Source::Fetch(slot) => match self.fetched.get(*slot) {
                 Some(doc) => Some(Value::from_json(doc.root())),
+                None if self.settled => None,
                 None => self
                     .program
                     .fetches
@@ -176,6 +232,7 @@ impl<'a> Scope<'a> {
             Source::Body => self.reply.and_then(body),
             Source::Reply(request) => match self.replies.iter().rfind(|(of, _)| of == request) {
                 Some((_, reply)) => body(reply),
+                None if self.settled => None,
                 None => {
                     self.program.requests.get(*request).map(|of| Value::text(format!("<reply.{}>", of.name)))
                 }
@@ -188,7 +245,7 @@ impl<'a> Scope<'a> {
         value.filter(|value| !matches!(value, Value::Null) && !value.is_blank()).ok_or(Gone::Absent)
     }
 
-    /// An option of the call, where it has the declared type.
+    /// An option of the call, where it has the declared type and matches the pattern.
     fn option(&self, spec: &OptionSpec) -> Option<Value<'a>> {
         let value = Value::from_json(self.options?.get(&spec.name)?);
         let fits = match (spec.kind, &value) {
@@ -202,6 +259,9 @@ impl<'a> Scope<'a> {
             (Kind::Text, value) => matches!(value, Value::Text(_) | Value::Number(_)),
             _ => false,
         };
+        let matches =
+            |pattern: &regex_lite::Regex| value.as_text().is_some_and(|text| pattern.is_match(&text));
+        let fits = fits && spec.pattern.as_ref().is_none_or(matches);
         if !fits {
             self.notes.warn("option_invalid", &spec.name);
         }
@@ -261,7 +321,14 @@ impl<'a> Scope<'a> {
             Node::Source(source @ (Source::Event | Source::Items)) => self.write_source(source, out),
             Node::First(nodes) => self.first(nodes, |scope, node| scope.write(node, out)),
             Node::If(choice)
-                if matches!(choice.input, Node::Source(Source::Event) | Node::Table(_) | Node::Value(_)) =>
+                if matches!(
+                    choice.input,
+                    Node::Source(Source::Event)
+                        | Node::Table(_)
+                        | Node::Value(_)
+                        | Node::Nullable(..)
+                        | Node::If(_)
+                ) =>
             {
                 match self.holds(&choice.condition) != choice.unless {
                     true => self.write(&choice.input, out),
@@ -570,6 +637,22 @@ impl<'a> Scope<'a> {
         out.push(close);
         Ok(Wrote::Present)
     }
+}
+
+/// What stands for a member of something that is not known yet.
+fn placeholder(name: &str, members: &[Member]) -> String {
+    let mut text = format!("<{name}");
+    for member in members {
+        match member {
+            Member::Name(name) => {
+                text.push('.');
+                text.push_str(name);
+            }
+            Member::Index(position) => text.push_str(&format!("[{position}]")),
+        }
+    }
+    text.push('>');
+    text
 }
 
 fn member<'a>(value: Value<'a>, members: &[Member]) -> Result<Value<'a>, Gone> {

@@ -72,6 +72,14 @@ fn is_required(scope: &Scope<'_>, node: &Node) -> bool {
     }
 }
 
+/// Scheme and host, where a text is `https://` and those alone; a slash at its end does not count.
+pub(crate) fn origin(text: &str) -> Option<&str> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let host = text.strip_prefix("https://")?;
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    (!host.is_empty() && host.chars().all(is_host)).then_some(text)
+}
+
 /// No `..` or `.` segment, no control character or white space, and an authority that ends.
 fn is_safe(url: &str) -> bool {
     let path_end = url.find('?').unwrap_or(url.len());
@@ -269,6 +277,22 @@ mod tests {
             ("https://a.test/a\nb", false),
         ] {
             assert_eq!(is_safe(url), safe, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_and_host_alone() {
+        for (text, found) in [
+            ("https://acme.test", Some("https://acme.test")),
+            ("https://acme.test:8443/", Some("https://acme.test:8443")),
+            ("https://acme.test/path", None),
+            ("https://acme.test?x=1", None),
+            ("https://user@acme.test", None),
+            ("http://acme.test", None),
+            ("https://", None),
+            ("acme.test", None),
+        ] {
+            assert_eq!(origin(text), found, "{text}");
         }
     }
 

@@ -115,9 +115,36 @@ pub(crate) enum Naming {
 #[derive(Clone, Debug)]
 pub(crate) enum Only {
     All,
-    Names(NameSet),
+    Names(Listed),
     /// A list known only when an event or a fetch is there.
     Node(Node),
+}
+
+/// Names known when the destination is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listed {
+    names: NameSet,
+    /// What stands behind the `*` of `*_at`.
+    endings: Box<[Box<str>]>,
+}
+
+impl FromIterator<String> for Listed {
+    fn from_iter<I: IntoIterator<Item = String>>(listed: I) -> Self {
+        let (endings, names): (Vec<String>, Vec<String>) =
+            listed.into_iter().partition(|name| name.len() > 1 && name.starts_with('*'));
+        let ending = |name: String| name.trim_start_matches('*').into();
+        Listed { names: names.into_iter().collect(), endings: endings.into_iter().map(ending).collect() }
+    }
+}
+
+impl Listed {
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.endings.is_empty()
+    }
+
+    fn has(&self, name: Hashed<'_>) -> bool {
+        self.names.has(name) || self.endings.iter().any(|ending| name.name.ends_with(&**ending))
+    }
 }
 
 /// A set of kinds of value.

@@ -18,6 +18,8 @@ pub(crate) struct Schema {
     pub values: Vec<(Key, Data)>,
     pub rest: Rest,
     pub fetches: Vec<Fetch>,
+    pub upsert: Option<Upsert>,
+    pub code: Option<CodeNames>,
     pub requests: Vec<Request>,
     pub deletes: Vec<Request>,
 }
@@ -76,6 +78,8 @@ pub(crate) struct Setting {
     pub doc: String,
     pub default: Option<Data>,
     pub optional: bool,
+    /// Where it holds, the setting must be given; elsewhere it is optional.
+    pub needed_when: Option<Data>,
     pub choices: Vec<Choice>,
     pub pattern: Option<String>,
     pub min: Option<f64>,
@@ -124,6 +128,35 @@ pub(crate) struct Field {
     pub policies: Policies,
 }
 
+/// Look up, then update or create: the names of the requests that do it.
+#[derive(Clone, Debug)]
+pub(crate) struct Upsert {
+    pub at: usize,
+    pub find: Vec<(usize, String)>,
+    pub update: Option<(usize, String)>,
+    pub create: Option<(usize, String)>,
+    pub remember: Option<Duration>,
+    pub when: Vec<Data>,
+}
+
+impl Upsert {
+    /// Every request that it names.
+    pub fn requests(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.find.iter().chain(&self.update).chain(&self.create)
+    }
+}
+
+/// What code beside the manifest and the manifest call each other's things.
+#[derive(Clone, Debug)]
+pub(crate) struct CodeNames {
+    /// What rules may tell the code.
+    pub words: Vec<(usize, String)>,
+    /// What the code gives, read as `{given.NAME}`.
+    pub gives: Vec<(usize, String)>,
+    /// The requests on demand that the code asks for.
+    pub asks: Vec<(usize, String)>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Fetch {
     pub name: String,
@@ -152,6 +185,8 @@ pub(crate) struct Request {
     pub body: Option<Data>,
     pub item: Option<Data>,
     pub batch: Option<Batch>,
+    /// What a delivered answer gives: the id that was found or created.
+    pub keep: Option<Data>,
     pub rates: Vec<Rate>,
     pub concurrency: Option<usize>,
     pub outcomes: Vec<Rule>,
@@ -181,6 +216,10 @@ pub(crate) struct Rule {
     pub times: Option<u32>,
     pub pace: Option<Duration>,
     pub reason: Option<Data>,
+    /// The id that was found, or what the code is told.
+    pub keep: Option<Data>,
+    /// The request with which what was found is updated, where it is not the usual one.
+    pub update: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +239,9 @@ pub(crate) enum Then {
     Unauthorised,
     Split,
     Send(String),
+    Found,
+    Missing,
+    Tell(String),
 }
 
 /// Every text of an optional piece of data.

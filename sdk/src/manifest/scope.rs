@@ -29,6 +29,17 @@ pub(crate) enum Wrote {
     Present,
 }
 
+/// What is known of the id that an upsert looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Found<'a> {
+    /// The upsert has not been made.
+    #[default]
+    Unknown,
+    /// The vendor does not have it.
+    Nothing,
+    Id(&'a str),
+}
+
 /// A vendor's answer, read once.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -59,8 +70,13 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// Notes what was odd; once, however often the same place is read.
     pub fn warn(&self, kind: &'static str, about: &str) {
-        self.warnings.borrow_mut().push(Warning { kind, about: about.to_owned() });
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.iter().any(|warning| warning.kind == kind && warning.about == about) {
+            return;
+        }
+        warnings.push(Warning { kind, about: about.to_owned() });
     }
 
     /// Takes back what was written behind `mark`.
@@ -85,6 +101,11 @@ pub(crate) struct Scope<'a> {
     /// What the fetches keep; shorter where it is not known, as in a preview.
     pub fetched: &'a [Arc<Doc>],
     pub replies: &'a [(usize, Arc<Reply>)],
+    pub found: Found<'a>,
+    /// What the code has given, by position.
+    pub given: &'a [(usize, Arc<str>)],
+    /// Whether what is not known now never will be, as while a request is sent; else it is shown by its name.
+    pub settled: bool,
     pub reply: Option<&'a Reply>,
     pub items: &'a str,
     pub attempt: Option<&'a Attempt>,

@@ -1,15 +1,15 @@
 //! Reads a manifest's sections and keys: what may stand where, and of which TOML type.
 
 use super::schema::{
-    Adapter, Batch, Choice, Fetch, Field, KINDS, Kind, Policies, Request, Rest, Rule, Schema, Setting,
-    Status, Then,
+    Adapter, Batch, Choice, CodeNames, Fetch, Field, KINDS, Kind, Policies, Request, Rest, Rule, Schema,
+    Setting, Status, Then, Upsert,
 };
 use super::source::{Data, Key, Node, Raw, Reader, Table, get};
 use super::units;
 
 const SECTIONS: &[&str] = &[
-    "adapter", "settings", "options", "identity", "tables", "values", "rest", "fetch", "defaults", "request",
-    "delete",
+    "adapter", "settings", "options", "identity", "tables", "values", "rest", "fetch", "upsert", "code",
+    "defaults", "request", "delete",
 ];
 const POLICY_KEYS: &[&str] = &["null", "dates", "guess_dates", "nested", "separator", "arrays", "joiner"];
 const REQUEST_KEYS: &[&str] = &[
@@ -28,6 +28,7 @@ const REQUEST_KEYS: &[&str] = &[
     "body",
     "item",
     "batch",
+    "keep",
     "limits",
     "outcomes",
 ];
@@ -80,6 +81,8 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Schema {
         let fetches = reader.table(node, "section fetch").to_vec();
         schema.fetches = fetches.iter().map(|(key, node)| fetch(reader, key, node)).collect();
     }
+    schema.upsert = get(&tree, "upsert").map(|node| upsert(reader, node));
+    schema.code = get(&tree, "code").map(|node| code(reader, node));
     schema.requests = requests(reader, get(&tree, "request"), "request", defaults);
     schema.deletes = requests(reader, get(&tree, "delete"), "delete", defaults);
     if schema.requests.is_empty() {
@@ -128,8 +131,20 @@ fn settings(reader: &mut Reader<'_>, node: Option<&Node>, what: &str) -> Vec<Set
     table.iter().map(|(key, node)| setting(reader, key, node, what)).collect()
 }
 
-const SETTING_KEYS: &[&str] =
-    &["type", "doc", "default", "optional", "choices", "pattern", "min", "max", "secret", "docs", "checked"];
+const SETTING_KEYS: &[&str] = &[
+    "type",
+    "doc",
+    "default",
+    "optional",
+    "needed_when",
+    "choices",
+    "pattern",
+    "min",
+    "max",
+    "secret",
+    "docs",
+    "checked",
+];
 
 fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setting {
     let about = format!("{what} {}", key.text);
@@ -176,13 +191,23 @@ fn setting(reader: &mut Reader<'_>, key: &Key, node: &Node, what: &str) -> Setti
         );
     }
     let (min, max) = (number(reader, "min"), number(reader, "max"));
+    let needed_when = get(&table, "needed_when").map(|node| reader.data(node));
+    if let (Some(_), Some(_), Some(node)) = (&needed_when, &default, get(&table, "needed_when")) {
+        reader.problem(
+            node.at,
+            format!("{about}: with a default it is never missing"),
+            "leave needed_when out",
+        );
+    }
     Setting {
         at: key.at,
         name: key.text.clone(),
         kind,
         doc,
         default,
-        optional: get(&table, "optional").is_some_and(|node| reader.bool(node, "optional")),
+        optional: needed_when.is_some()
+            || get(&table, "optional").is_some_and(|node| reader.bool(node, "optional")),
+        needed_when,
         choices,
         pattern: get(&table, "pattern").map(|node| reader.text(node, "pattern")),
         min,
@@ -280,6 +305,7 @@ fn fetch(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Fetch {
     let table = reader.table(node, &about).to_vec();
     let mut allowed = vec![
         "keep", "each", "key", "for", "method", "url", "query", "headers", "encoding", "timeout", "body",
+        "outcomes",
     ];
     allowed.sort_unstable();
     reader.keys(&table, &about, &allowed);
@@ -295,8 +321,40 @@ fn fetch(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Fetch {
         each: data(reader, &table, "each"),
         key: data(reader, &table, "key"),
         lasts: data(reader, &table, "for"),
-        request: request(reader, key.at, &table, &[]),
+        // `keep` is the fetch's own.
+        request: Request { keep: None, ..request(reader, key.at, &table, &[]) },
     }
+}
+
+fn upsert(reader: &mut Reader<'_>, node: &Node) -> Upsert {
+    let table = reader.table(node, "section upsert").to_vec();
+    reader.keys(&table, "upsert", &["find", "update", "create", "remember", "when"]);
+    let mut one = |name: &str| get(&table, name).map(|node| (node.at, reader.text(node, name)));
+    let (update, create) = (one("update"), one("create"));
+    if update.is_none() {
+        reader.problem(node.at, "upsert.update is missing", "name the request that updates what was found");
+    }
+    Upsert {
+        at: node.at,
+        find: get(&table, "find").map_or_else(Vec::new, |node| names(reader, node, "upsert.find")),
+        update,
+        create,
+        remember: get(&table, "remember").and_then(|node| reader.duration(node, "upsert.remember")),
+        when: get(&table, "when").map_or_else(Vec::new, |node| conditions(reader, node)),
+    }
+}
+
+fn code(reader: &mut Reader<'_>, node: &Node) -> CodeNames {
+    let table = reader.table(node, "section code").to_vec();
+    reader.keys(&table, "code", &["words", "gives", "asks"]);
+    let mut list = |name: &str| get(&table, name).map_or_else(Vec::new, |node| names(reader, node, name));
+    CodeNames { words: list("words"), gives: list("gives"), asks: list("asks") }
+}
+
+/// A list of names, each with its place.
+fn names(reader: &mut Reader<'_>, node: &Node, what: &str) -> Vec<(usize, String)> {
+    let items = reader.list(node, what).to_vec();
+    items.iter().map(|item| (item.at, reader.text(item, what))).collect()
 }
 
 fn requests(
@@ -382,6 +440,7 @@ fn request(reader: &mut Reader<'_>, at: usize, table: &[(Key, Node)], defaults: 
         body: find("body").map(|node| reader.data(node)),
         item: find("item").map(|node| reader.data(node)),
         batch: find("batch").map(|node| batch(reader, node)),
+        keep: get(table, "keep").map(|node| reader.data(node)),
         rates,
         concurrency: get(&limits, "concurrency").and_then(|node| count(reader, node, "limits.concurrency")),
         outcomes,
@@ -407,8 +466,10 @@ fn conditions(reader: &mut Reader<'_>, node: &Node) -> Vec<Data> {
     }
 }
 
-const RULE_KEYS: &[&str] =
-    &["status", "when", "unless", "each", "index", "id", "item", "then", "after", "times", "pace", "reason"];
+const RULE_KEYS: &[&str] = &[
+    "status", "when", "unless", "each", "index", "id", "item", "then", "after", "times", "pace", "reason",
+    "keep", "update",
+];
 const THEN: &[(&str, Then)] = &[
     ("delivered", Then::Delivered),
     ("submitted", Then::Submitted),
@@ -417,6 +478,8 @@ const THEN: &[(&str, Then)] = &[
     ("rejected", Then::Rejected),
     ("unauthorised", Then::Unauthorised),
     ("split", Then::Split),
+    ("found", Then::Found),
+    ("missing", Then::Missing),
 ];
 
 fn rule(reader: &mut Reader<'_>, node: &Node) -> Option<Rule> {
@@ -428,9 +491,10 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> Option<Rule> {
     };
     let word = reader.text(then_node, "then");
     let known = THEN.iter().find(|(name, _)| *name == word).map(|(_, then)| then.clone());
-    let Some(then) = known.or_else(|| word.strip_prefix("send:").map(|name| Then::Send(name.to_owned())))
-    else {
-        let names = THEN.iter().map(|(name, _)| *name).chain(["send:NAME"]);
+    let sends = || word.strip_prefix("send:").map(|name| Then::Send(name.to_owned()));
+    let tells = || word.strip_prefix("tell:").map(|word| Then::Tell(word.to_owned()));
+    let Some(then) = known.or_else(sends).or_else(tells) else {
+        let names = THEN.iter().map(|(name, _)| *name).chain(["send:NAME", "tell:WORD"]);
         reader.unknown(then_node.at, "outcome", &word, names);
         return None;
     };
@@ -448,6 +512,8 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> Option<Rule> {
         times: get(&table, "times").and_then(|node| count(reader, node, "times")).map(|times| times as u32),
         pace: get(&table, "pace").and_then(|node| reader.duration(node, "pace")),
         reason: data(reader, &table, "reason"),
+        keep: data(reader, &table, "keep"),
+        update: get(&table, "update").map(|node| reader.text(node, "update")),
     })
 }
 

@@ -1,7 +1,10 @@
 //! A destination's settings, checked against the manifest's schema. It does not decide what they are used for.
 
+use super::bind::Binder;
+use super::expression::Source as Written;
 use super::functions::Table;
 use super::schema::{Kind, Schema, Setting};
+use super::source::Data;
 use super::value::Value;
 use crate::problem::{Problem, nearest};
 
@@ -45,6 +48,52 @@ pub(crate) fn read(
         values.push(value);
     }
     (values, problems)
+}
+
+/// The settings that others make necessary and that were not given.
+pub(crate) fn missing(schema: &Schema, destination: &str, binder: &mut Binder<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (position, setting) in schema.settings.iter().enumerate() {
+        let Some(condition) = &setting.needed_when else { continue };
+        let is_given = binder.settings.get(position).is_some_and(Option::is_some);
+        if is_given || !binder.constant(condition).is_some_and(|value| value.holds()) {
+            continue;
+        }
+        let because: Vec<String> = read_in(condition, binder);
+        problems.push(Problem {
+            file: String::new(),
+            line: 0,
+            column: 0,
+            message: format!(
+                "destination {destination}: setting {} is missing{}",
+                setting.name,
+                with(&because)
+            ),
+            remedy: setting.doc.clone(),
+        });
+    }
+    problems
+}
+
+/// The settings that a condition reads, each with its value: `flow = jwt`.
+fn read_in(condition: &Data, binder: &Binder<'_>) -> Vec<String> {
+    let mut templates = Vec::new();
+    condition.templates(&mut templates);
+    let paths =
+        templates.iter().flat_map(|template| template.pipes()).filter_map(|pipe| match &pipe.source {
+            Written::Path(path) if path.root == "settings" => path.first(),
+            _ => None,
+        });
+    let value = |name: &str| {
+        let position = binder.schema.settings.iter().position(|one| one.name == name && !one.secret)?;
+        let value = binder.settings.get(position)?.as_ref()?.as_text()?.into_owned();
+        Some(format!("{name} = {value}"))
+    };
+    paths.filter_map(value).collect()
+}
+
+fn with(because: &[String]) -> String {
+    if because.is_empty() { String::new() } else { format!(", needed with {}", because.join(" and ")) }
 }
 
 /// The value where it fits the setting, else what it must be; a wrong secret is never repeated.

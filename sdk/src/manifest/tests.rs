@@ -7,6 +7,7 @@ use super::*;
 use crate::destination::{Clock, Destination, Item, Request};
 use crate::event::Event;
 use crate::names::Names;
+use crate::preview::preview;
 
 /// A small manifest in which everything is right.
 const BASE: &str = r#"adapter = { name = "Acme", aliases = ["ac"], docs = "https://acme.test", checked = "2026-07" }
@@ -84,7 +85,7 @@ pub(super) fn identify(user: &str, traits: &str, names: &Names) -> Arc<Event> {
 fn bodies(manifest: &str, settings: &str, call: &str) -> Vec<String> {
     let (plan, names) = plan(manifest, settings);
     match plan.render(&event(call, &names), None) {
-        Ok(item) => texts(&plan.preview(&[item], &At(0), true)),
+        Ok(item) => texts(&preview(&plan, &[item], Vec::new(), &At(0), true)),
         Err(skip) => vec![format!("{}: {}", skip.reason, skip.detail)],
     }
 }
@@ -286,6 +287,37 @@ fn settings_are_checked_when_a_destination_is_configured() {
 }
 
 #[test]
+fn a_setting_can_make_another_one_necessary() {
+    let region = "region = { type = \"choice\"";
+    assert!(BASE.contains(region), "{BASE}");
+    let token =
+        "token = { type = \"secret\", needed_when = \"{settings.region | is('eu')}\", doc = \"Token\" }";
+    let reading = BASE.replacen(region, &format!("{token}\n{region}"), 1);
+    let reading =
+        reading.replacen("[[request]]\n", "[[request]]\nquery = { token = \"{settings.token}\" }\n", 1);
+    let manifest = Arc::new(Manifest::load("acme.toml", &reading, &mut Names::default()).unwrap());
+    let problems = |settings: &str| -> Vec<String> {
+        let bound = manifest.bind("acme", &settings.parse().unwrap());
+        bound.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    };
+    let missing = "destination acme: setting token is missing, needed with region = eu; Token";
+    assert!(problems("key = 'k'\nregion = 'us'").is_empty());
+    assert!(problems("key = 'k'\nregion = 'eu'\ntoken = 't'").is_empty());
+    assert_eq!(problems("key = 'k'\nregion = 'eu'"), [missing]);
+    assert_eq!(problems("region = 'eu'"), ["destination acme: setting key is missing; API key", missing]);
+    assert_eq!(
+        problems("key = 'k'\nregion = 'uk'"),
+        ["destination acme: setting region is uk; allowed: us, eu; Region"]
+    );
+    let text = reading.replacen("needed_when", "default = 'x', needed_when", 1);
+    let wrong = Manifest::load("acme.toml", &text, &mut Names::default()).unwrap_err();
+    assert!(
+        wrong.iter().any(|problem| problem.message == "setting token: with a default it is never missing"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn a_manifest_tells_about_itself() {
     let manifest = Manifest::load("acme.toml", BASE, &mut Names::default()).unwrap();
     assert_eq!(
@@ -367,6 +399,7 @@ fn the_rest_is_handed_out_by_policy() {
         ),
         ("drop = [\"company\", \"o\", \"l\", \"d\"]\nfields = [{ name = \"custom\", key = \"c_{key}\", value = \"{value | text}\" }]", r#""c_a":"1","c_s":" t ""#.to_owned()),
         ("fields = [{ name = \"custom\", only = [\"a\", \"s\"] }]", r#""a":1,"s":" t ""#.to_owned()),
+        ("fields = [{ name = \"custom\", only = [\"n\", \"*\", \"*pany\"] }]", company.to_owned()),
         ("fields = [{ name = \"custom\", names = { a = \"A\" } }]", r#""A":1"#.to_owned()),
         ("fields = [{ name = \"custom\", kinds = [\"number\", \"null\"] }]", r#""a":1,"n":null"#.to_owned()),
         ("fields = [{ name = \"custom\", drop = [\"a\"], max = 1 }]", company.to_owned()),
@@ -374,6 +407,33 @@ fn the_rest_is_handed_out_by_policy() {
     ] {
         let expected = format!("{{\"people\":[{{\"id\":\"u\",{expected}}}]}}");
         assert_eq!(bodies(&with(rest), "key = 'k'", &call), [expected], "{rest}");
+    }
+}
+
+#[test]
+fn a_null_is_written_where_the_conditions_hold() {
+    let with = |item: &str| {
+        let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
+        manifest.replacen("name = \"{values.name}\"", &format!("name = \"{{values.name}}\"\n{item}"), 1)
+    };
+    for (item, traits, expected) in [
+        ("x = \"{traits.created_at | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unix | if(user_id)}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | if(user_id) | unix}\"", r#"{"created_at":null}"#, r#","x":null"#),
+        ("x = \"{traits.created_at | unless(user_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(anonymous_id) | unix}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.created_at | if(false)}\"", r#"{"created_at":null}"#, ""),
+        ("x = \"{traits.email | if(traits.email)}\"", r#"{"email":null}"#, ""),
+        (
+            "x = \"{traits.email | if(traits.email) | unless(anonymous_id)}\"",
+            r#"{"email":"a@b.co"}"#,
+            r#","x":"a@b.co""#,
+        ),
+        ("x = \"{custom.n | if(user_id) | unless(anonymous_id)}\"", r#"{"n":null}"#, r#","x":null"#),
+    ] {
+        let call = format!(r#"{{"type":"identify","userId":"u","traits":{traits}}}"#);
+        let expected = format!("{{\"people\":[{{\"id\":\"u\"{expected}}}]}}");
+        assert_eq!(bodies(&with(item), "key = 'k'", &call), [expected], "{item}");
     }
 }
 
@@ -402,13 +462,15 @@ fn secrets_are_masked_and_urls_encoded() {
     let (plan, names) = plan(&manifest, "key = 'top secret'");
     let item =
         plan.render(&identify("a/b ü", r#"{"title":"x&y","plan_note":"top secret"}"#, &names), None).unwrap();
-    let shown = &plan.preview(std::slice::from_ref(&item), &At(0), true)[0];
+    let shown = &preview(&plan, std::slice::from_ref(&item), Vec::new(), &At(0), true)[0];
     assert_eq!(shown.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=top%20secret&q=x%26y");
     assert_eq!(shown.headers[1].1, "Bearer top secret");
-    let hidden = &plan.preview(&[item], &At(0), false)[0];
+    let hidden = &preview(&plan, &[item], Vec::new(), &At(0), false)[0];
     assert_eq!(hidden.url, "https://us.acme.test/people/a%2Fb%20%C3%BC?k=***&q=x%26y");
     assert_eq!(hidden.headers[1].1, "Bearer ***");
     assert_eq!(plan.mask("the key top secret leaked"), "the key *** leaked");
+    assert_eq!(plan.mask("key=top%20secret&x=1"), "key=***&x=1");
+    assert_eq!(plan.mask("Basic YWRhOnRvcCBzZWNyZXQ="), "Basic YWRhOn***Q=");
     let dots = plan.render(&identify("..", "{}", &names), None);
     assert_eq!(dots.unwrap_err().reason, "request_absent");
 }
@@ -426,7 +488,7 @@ fn what_stands_outside_the_items_parts_the_batch() {
     assert_eq!(items[0].group, items[2].group);
     assert_ne!(items[0].group, items[1].group);
     assert_eq!(
-        texts(&plan.preview(&items[..3], &At(0), true)),
+        texts(&preview(&plan, &items[..3], Vec::new(), &At(0), true)),
         [r#"{"people":[{"id":"a"},{"id":"c"}],"list":"x"}"#, r#"{"people":[{"id":"b"}],"list":"y"}"#]
     );
 }
@@ -448,4 +510,33 @@ fn a_digest_is_the_same_for_a_call_that_changes_nothing() {
     let first = digest("m-1", "2026-08-01T12:00:00Z", r#"{"a":1}"#);
     assert_eq!(first, digest("m-2", "2026-08-01T13:00:00Z", r#"{"a":1}"#));
     assert_ne!(first, digest("m-1", "2026-08-01T12:00:00Z", r#"{"a":2}"#));
+}
+
+#[test]
+fn an_option_of_another_form_is_left_out_with_one_warning() {
+    let manifest = BASE
+        .replacen("list = { type = \"text\",", "list = { type = \"text\", pattern = \"^[a-z0-9]+$\",", 1)
+        .replacen("list = \"{options.list}\"", "list = \"{options.list}\"\nagain = \"{options.list}\"", 1);
+    let (plan, names) = plan(&manifest, "key = 'k'");
+    for (list, expected, warned) in [
+        (r#""abc1""#, r#","list":"abc1","again":"abc1""#, 0),
+        ("12", r#","list":12,"again":12"#, 0),
+        (r#""../abc""#, "", 1),
+        (r#""abc\n""#, "", 1),
+        ("-1", "", 1),
+        ("[]", "", 1),
+    ] {
+        let call = format!(
+            r#"{{"type":"identify","messageId":"m","userId":"u","integrations":{{"acme":{{"list":{list}}}}}}}"#
+        );
+        let event = event(&call, &names);
+        let options = event.integrations().and_then(|all| all.get("acme"));
+        let item = plan.render(&event, options).unwrap();
+        let about: Vec<_> = item.warnings.iter().map(|warning| (warning.kind, &*warning.about)).collect();
+        assert_eq!(about, vec![("option_invalid", "list"); warned], "{list}");
+        assert_eq!(
+            texts(&preview(&plan, &[item], Vec::new(), &At(0), true)),
+            [format!(r#"{{"people":[{{"id":"u"{expected}}}]}}"#)]
+        );
+    }
 }

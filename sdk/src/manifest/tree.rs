@@ -36,6 +36,8 @@ pub(crate) enum Node {
     Field(usize),
     /// One segment of a url.
     Segment(Box<Node>),
+    /// Scheme and host of a url, from an answer of the vendor's.
+    Origin(Box<Node>),
     /// A placed trait, for which an explicit null is written as the `null` policy says.
     Nullable(Box<Node>, Source),
     /// Bytes that differ from call to call even when nothing changes.
@@ -80,6 +82,10 @@ pub(crate) enum Source {
     Body,
     /// The reply of an earlier request, by position.
     Reply(usize),
+    /// The id that the upsert found or created.
+    Found,
+    /// What the code has given, by position.
+    Given(usize),
     AttemptId,
     AttemptTime,
     AttemptNonce,
@@ -92,6 +98,8 @@ pub(crate) struct OptionSpec {
     pub name: String,
     pub kind: Kind,
     pub choices: Vec<String>,
+    /// What the value must match, as text.
+    pub pattern: Option<regex_lite::Regex>,
 }
 
 #[derive(Clone, Debug)]
@@ -177,6 +185,7 @@ impl Node {
             Node::Member(inner, _)
             | Node::Required(inner, _)
             | Node::Segment(inner)
+            | Node::Origin(inner)
             | Node::Nullable(inner, _)
             | Node::Volatile(inner) => see(inner),
             Node::Text(nodes) | Node::First(nodes) | Node::List(nodes) => nodes.iter().for_each(see),
@@ -247,6 +256,10 @@ impl Needs {
             Source::Fetch(_) => needs.fetch = true,
             Source::Items => needs.items = true,
             Source::Reply(_) => needs.reply = true,
+            Source::Found | Source::Given(_) => {
+                needs.event = true;
+                needs.reply = true;
+            }
             Source::AttemptId | Source::AttemptTime | Source::AttemptNonce | Source::AttemptBody => {
                 needs.attempt = true
             }

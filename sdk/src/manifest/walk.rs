@@ -19,6 +19,7 @@ pub(super) fn request_parts(request: &Request) -> Vec<&Data> {
         &request.encoding,
         &request.body,
         &request.item,
+        &request.keep,
     ];
     let items = request.batch.iter().filter_map(|batch| batch.items.as_ref());
     request.when.iter().chain(&request.unless).chain(parts.into_iter().flatten()).chain(items).collect()
@@ -26,13 +27,14 @@ pub(super) fn request_parts(request: &Request) -> Vec<&Data> {
 
 /// Everything in a rule but `item`.
 pub(super) fn rule_parts(rule: &Rule) -> impl Iterator<Item = &Data> {
-    let parts = [&rule.each, &rule.index, &rule.id, &rule.after, &rule.reason];
+    let parts = [&rule.each, &rule.index, &rule.id, &rule.after, &rule.reason, &rule.keep];
     rule.when.iter().chain(&rule.unless).chain(parts.into_iter().flatten())
 }
 
 pub(super) fn fetch_parts(fetch: &Fetch) -> impl Iterator<Item = &Data> {
     let parts = [&fetch.keep, &fetch.each, &fetch.key, &fetch.lasts];
-    request_parts(&fetch.request).into_iter().chain(parts.into_iter().flatten())
+    let rules = fetch.request.outcomes.iter().flat_map(rule_parts);
+    request_parts(&fetch.request).into_iter().chain(parts.into_iter().flatten()).chain(rules)
 }
 
 /// Every piece of data of a manifest.
@@ -53,6 +55,7 @@ pub(super) fn all_data(schema: &Schema) -> Vec<&Data> {
         data.extend(request.outcomes.iter().flat_map(|rule| rule_parts(rule).chain(&rule.item)));
     }
     data.extend(schema.fetches.iter().flat_map(fetch_parts));
+    data.extend(schema.upsert.iter().flat_map(|upsert| &upsert.when));
     data
 }
 

@@ -10,10 +10,11 @@ use super::compare::{compare, differ};
 use super::manifest::DESTINATION;
 use super::pretty::pretty;
 use super::{CaseReport, Factory, FixedClock, Script, Subject};
-use crate::destination::{Context, Item, Outcome, Request, Verdict};
+use crate::destination::{Context, Item, Outcome, Purpose, Request, Verdict};
 use crate::event::Event;
 use crate::json::{Doc, Json, push_text};
 use crate::memory::Memory;
+use crate::preview::preview;
 
 /// How often a `send` is polled before the case gives up; a scripted transport never makes it wait.
 const MOST_POLLS: usize = 10_000;
@@ -104,7 +105,13 @@ fn drive(
         }
         waiting = rest;
         let (positions, items): (Vec<usize>, Vec<Item>) = batch.into_iter().unzip();
-        let context = Context { transport: script, clock, memory: &memory, destination: DESTINATION };
+        let context = Context {
+            transport: script,
+            clock,
+            memory: &memory,
+            destination: DESTINATION,
+            purpose: Purpose::Deliver,
+        };
         let verdicts = block_on(subject.destination.send(&context, &items))
             .ok_or("send waits for something that is neither the transport nor the clock")?;
         if verdicts.len() != items.len() {
@@ -271,7 +278,8 @@ fn check_secrets(subject: &Subject, clock: &FixedClock, endings: &[Ending], prob
                 problems.push(format!("outcomes[{position}]: the {what} holds a secret"));
             }
         }
-        let preview = subject.destination.preview(std::slice::from_ref(item), clock, false);
+        let item = std::slice::from_ref(item);
+        let preview = preview(&*subject.destination, item, Vec::new(), clock, false);
         if let Some(request) = preview.iter().map(request_json).find(|request| holds_secret(request)) {
             problems.push(format!("events[{position}]: the preview shows a secret: {request}"));
         }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::*;
-use crate::destination::{
-    Clock, Context, Item, Limits, NoAnswer, Outcome, Part, Request, Skip, Transport, Verdict,
-};
+use crate::destination::{Context, Item, Limits, NoAnswer, Outcome, Part, Request, Skip, Transport, Verdict};
 use crate::event::{Event, Warning};
 use crate::json::Kind;
 
@@ -46,6 +44,8 @@ impl Destination for Echo {
     }
 
     async fn send(&self, context: &Context<'_>, items: &[Item]) -> Vec<Verdict> {
+        let hides = context.purpose.hides_secrets();
+        let token = if hides { "***" } else { "s3cret" };
         let body: Vec<String> =
             items.iter().map(|item| String::from_utf8(item.parts[0].bytes.to_vec()).unwrap()).collect();
         let request = Request {
@@ -55,10 +55,12 @@ impl Destination for Echo {
                 context.clock.now_ms(),
                 context.clock.nonce()
             ),
-            headers: vec![("Authorization".to_owned(), "Bearer s3cret".to_owned())],
+            headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
             body: format!("[{}]", body.join(",")).into(),
             ..Request::default()
         };
+        let request =
+            if self.leaks && hides { Request { body: "[\"s3cret\"]".into(), ..request } } else { request };
         let request = if self.breaks_json {
             let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
             Request { headers, body: "[1,".into(), ..request }
@@ -85,15 +87,6 @@ impl Destination for Echo {
             },
         };
         (0..items.len()).map(verdict).collect()
-    }
-
-    fn preview(&self, _items: &[Item], _clock: &dyn Clock, show_secrets: bool) -> Vec<Request> {
-        let token = if show_secrets || self.leaks { "s3cret" } else { "***" };
-        vec![Request {
-            method: "POST",
-            url: format!("https://vendor.test/?token={token}"),
-            ..Request::default()
-        }]
     }
 
     fn limits(&self) -> &Limits {

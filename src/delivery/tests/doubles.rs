@@ -333,10 +333,6 @@ impl Destination for Vendor {
         }
     }
 
-    fn preview(&self, _: &[Item], _: &dyn Clock, _: bool) -> Vec<Request> {
-        Vec::new()
-    }
-
     fn limits(&self) -> &Limits {
         &self.limits
     }

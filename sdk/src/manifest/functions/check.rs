@@ -14,10 +14,10 @@ pub fn check_literal(function: &Function, position: usize, literal: &str) -> Opt
         ("keep" | "replace", 0) if matches!(literal, "" | "^") => {
             Some("an empty class: name characters as in a bracket")
         }
-        ("escape", _) if !matches!(literal, "slack" | "html" | "xml") => {
-            Some("unknown format: slack, html or xml")
+        ("escape", _) if !matches!(literal, "slack" | "html" | "xml" | "backslash") => {
+            Some("unknown format: slack, html, xml or backslash")
         }
-        ("split" | "after" | "before" | "starting" | "contains", _) if literal.is_empty() => {
+        ("split" | "after" | "before" | "starting" | "ending" | "contains", _) if literal.is_empty() => {
             Some("an empty text")
         }
         ("cut" | "cut_bytes" | "fits", _) if literal.parse::<usize>().is_ok_and(|count| count > 0) => None,

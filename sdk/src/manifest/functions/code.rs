@@ -3,11 +3,13 @@
 use ::base64::Engine as _;
 use ::base64::alphabet::STANDARD as ALPHABET;
 use ::base64::engine::DecodePaddingMode;
-use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use ::base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
 use ::md5::{Digest as _, Md5};
 use ::sha1::Sha1;
 use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, Mac};
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use sha2::Sha256;
 
 use super::{Arg, value_at};
@@ -63,6 +65,31 @@ pub(super) fn ed25519<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> O
     Some(Value::Bytes(key.sign(&bytes(&input)?).to_bytes().to_vec()))
 }
 
+/// Signs with an RSA key, PKCS #1 v1.5 and SHA-256, as JSON Web Tokens ask for: a PEM text in PKCS #8 or PKCS #1. The
+/// same bytes always get the same signature.
+pub(super) fn rs256<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
+    let key = rsa_key(&value_at(args, 0)?.as_text()?)?;
+    let mut signature = vec![0; key.public().modulus_len()];
+    // The randomness blinds the computation and does not show in the result.
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &bytes(&input)?, &mut signature).ok()?;
+    Some(Value::Bytes(signature))
+}
+
+/// A private key of a PEM text. Line breaks may have become `\n` on the way through environment variables.
+fn rsa_key(pem: &str) -> Option<RsaKeyPair> {
+    let pem = pem.replace("\\n", "\n");
+    let (_, rest) = pem.split_once("-----BEGIN ")?;
+    let (kind, rest) = rest.split_once("-----")?;
+    let (body, _) = rest.split_once("-----END ")?;
+    let body: String = body.split_whitespace().collect();
+    let der = LENIENT.decode(body).ok()?;
+    match kind {
+        "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der).ok(),
+        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der).ok(),
+        _ => None,
+    }
+}
+
 pub(super) fn hex<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     Some(Value::text(hex_text(&bytes(&input)?)))
 }
@@ -77,6 +104,11 @@ fn hex_text(bytes: &[u8]) -> String {
 
 pub(super) fn base64<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     Some(Value::text(STANDARD.encode(bytes(&input)?)))
+}
+
+/// In the alphabet for urls, without padding.
+pub(super) fn base64url<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
+    Some(Value::text(URL_SAFE_NO_PAD.encode(bytes(&input)?)))
 }
 
 pub(super) fn unbase64<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {

@@ -53,6 +53,12 @@ impl Decimal {
         }
     }
 
+    /// The digits before an exponent that is no larger than its own.
+    fn at(self, exponent: i32) -> Option<i128> {
+        let power = 10_i128.checked_pow(u32::try_from(self.exponent.checked_sub(exponent)?).ok()?)?;
+        self.digits.checked_mul(power)
+    }
+
     fn write(self) -> String {
         let Decimal { mut digits, mut exponent } = self;
         while exponent < 0 && digits % 10 == 0 && digits != 0 {
@@ -101,6 +107,13 @@ pub(super) fn times<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Opt
     let product =
         Decimal { digits: a.digits.checked_mul(b.digits)?, exponent: a.exponent.checked_add(b.exponent)? };
     Some(number(product))
+}
+
+pub(super) fn add<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
+    let (a, b) = (decimal(&input)?, Decimal::parse(&text_at(args, 0)?)?);
+    let exponent = a.exponent.min(b.exponent);
+    let digits = a.at(exponent)?.checked_add(b.at(exponent)?)?;
+    Some(number(Decimal { digits, exponent }))
 }
 
 fn number<'a>(decimal: Decimal) -> Value<'a> {

@@ -62,6 +62,9 @@ fn comparing() {
         ("starting", "\"u_1\"", &["\"cio_\""], "absent"),
         ("starting", "\"u_1\"", &["absent"], "absent"),
         ("starting", "true", &["\"t\""], "absent"),
+        ("ending", "\"a_at\"", &["\"_at\""], "\"a_at\""),
+        ("ending", "\"_at_a\"", &["\"_at\""], "absent"),
+        ("ending", "\"a\"", &["absent"], "absent"),
         ("not_starting", "\"$a\"", &["\"$\""], "absent"),
         ("not_starting", "\"é$\"", &["\"$\""], "\"é$\""),
         ("not_starting", "\"a\"", &["absent"], "\"a\""),
@@ -162,6 +165,8 @@ fn cutting_and_characters() {
         ("replace", "{}", &["\"a-z\"", "\"\""], "absent"),
         ("escape", "\"<a href='x'>&\\\"\"", &["\"html\""], "\"&lt;a href=&#39;x&#39;&gt;&amp;&quot;\""),
         ("escape", "\"<@U1> 'a' & b\"", &["\"slack\""], "\"&lt;@U1&gt; 'a' &amp; b\""),
+        ("escape", r#""o'hara\\ \"x\"""#, &["\"backslash\""], r#""o\\'hara\\\\ \\\"x\\\"""#),
+        ("escape", "\"plain\"", &["\"backslash\""], "\"plain\""),
         ("escape", "\"a\"", &["\"sql\""], "absent"),
         ("text", "12.50", &[], "\"12.50\""),
         ("text", "true", &[], "\"true\""),
@@ -199,6 +204,7 @@ fn hashes_and_encodings() {
         ("base64", "\"é\"", &[], "\"w6k=\""),
         ("hex", "\"é\"", &[], "\"c3a9\""),
         ("hex", "true", &[], "absent"),
+        ("base64url", "\"~~~?\"", &[], "\"fn5-Pw\""),
         ("unbase64", "\"w6k=\"", &[], "[c3, a9]"),
         ("unbase64", "\"w6k\"", &[], "[c3, a9]"),
         ("unbase64", "\"w6k*\"", &[], "absent"),
@@ -248,6 +254,27 @@ fn signatures_agree_with_published_vectors() {
     );
 }
 
+/// Both files hold one key, made for this test and used for nothing else; the signature is what OpenSSL gives.
+#[test]
+fn rs256_signs_as_openssl_does() {
+    let pkcs8 = include_str!("fixtures/throwaway-rsa-pkcs8.pem");
+    let pkcs1 = include_str!("fixtures/throwaway-rsa-pkcs1.pem");
+    let sign = |key: &str| {
+        let key = Arg::Value(Some(Value::text(key.to_owned())));
+        let signed = apply(function("rs256").unwrap(), Value::text("a"), &[key], 0)?;
+        Some(written(apply(function("base64url").unwrap(), signed, &[], 0)))
+    };
+    for key in [pkcs8.to_owned(), pkcs1.to_owned(), pkcs8.replace('\n', "\\n")] {
+        let signature = sign(&key).unwrap();
+        assert!(signature.starts_with("\"eLYskkhND9q3J05zNT8eWkxsWMvAIS-mhQt1Le5_HWC"), "{signature}");
+        assert_eq!(signature.len(), 342 + 2, "256 bytes without padding");
+    }
+    let broken = pkcs8.replacen("MII", "MIX", 1);
+    for key in ["no key", "-----BEGIN PRIVATE KEY-----\nYQ==\n-----END PRIVATE KEY-----", &broken] {
+        assert_eq!(sign(key), None);
+    }
+}
+
 #[test]
 fn numbers() {
     check(&[
@@ -279,6 +306,12 @@ fn numbers() {
         ("times", "\"19.99\"", &["1000"], "19990"),
         ("times", "99999999999999999999999999999999999999", &["1000"], "absent"),
         ("times", "5", &["absent"], "absent"),
+        ("add", "1785585605", &["180"], "1785585785"),
+        ("add", "0.1", &["0.2"], "0.3"),
+        ("add", "-1", &["1"], "0"),
+        ("add", "\"12\"", &["-0.5"], "11.5"),
+        ("add", "1e40", &["1e-40"], "absent"),
+        ("add", "\"x\"", &["1"], "absent"),
         ("bool", "\"TRUE\"", &[], "true"),
         ("bool", "\"false\"", &[], "false"),
         ("bool", "1", &[], "true"),
@@ -422,6 +455,8 @@ fn literals_are_checked_at_load() {
         ("format", 0, "%Y-%m-%d", false),
         ("format", 0, "%Q", true),
         ("escape", 0, "html", false),
+        ("escape", 0, "backslash", false),
+        ("ending", 0, "", true),
         ("escape", 0, "sql", true),
         ("cut", 0, "255", false),
         ("cut", 0, "0", true),

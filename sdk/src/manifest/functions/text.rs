@@ -23,6 +23,11 @@ pub(super) fn not_starting<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64)
     accept(input).filter(|text| start.is_none_or(|start| !text.starts_with(&*start))).map(Value::Text)
 }
 
+pub(super) fn ending<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
+    let end = text_at(args, 0)?;
+    accept(input).filter(|text| text.ends_with(&*end)).map(Value::Text)
+}
+
 pub(super) fn contains<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     let part = text_at(args, 0)?;
     accept(input).filter(|text| text.contains(&*part)).map(Value::Text)
@@ -214,6 +219,7 @@ pub(super) fn escape<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Op
     let quotes = match &*text_at(args, 0)? {
         "slack" => false,
         "html" | "xml" => true,
+        "backslash" => return accept(input).map(backslashed),
         _ => return None,
     };
     let text = accept(input)?;
@@ -229,6 +235,21 @@ pub(super) fn escape<'a>(input: Value<'a>, args: &[Arg<'a>], _now_ms: i64) -> Op
         }
     }
     Some(Value::text(out))
+}
+
+/// A text between quotes of either kind: a backslash stands before every one of them, and before every other one.
+fn backslashed(text: Cow<'_, str>) -> Value<'_> {
+    if !text.contains(['\\', '\'', '"']) {
+        return Value::Text(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if matches!(c, '\\' | '\'' | '"') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    Value::text(out)
 }
 
 /// The parts between the marks, blank ones left out.

@@ -2,105 +2,127 @@
 
 use std::sync::Arc;
 
-use super::{Run, Waiting, finished};
-use crate::destination::{Answer, Clock, NoAnswer, Outcome, Request};
+use super::Run;
+use super::exchange::{finished, needs_fetch};
+use crate::destination::{Outcome, Request, Verdict};
 use crate::json::Doc;
-use crate::manifest::plan::FetchPlan;
-use crate::manifest::render::{Gone, Notes, Reply, Scope};
+use crate::manifest::outcomes::What;
+use crate::manifest::plan::{FetchPlan, RequestPlan};
+use crate::manifest::render::{Attempt, Gone, Notes, Reply, Scope};
 use crate::manifest::rest::entries_of;
 use crate::manifest::value::{Dates, Value};
 use crate::manifest::{outcomes, request};
-use crate::memory::Memory;
 
 /// Where a fetch does not say how long its answer holds.
 const DEFAULT_FETCH_MS: i64 = 3_600_000;
 
 impl Run<'_> {
-    /// Loads what the fetches keep; the request for the first one that is not remembered.
-    pub(super) fn missing_fetch(
-        &mut self,
-        memory: &Memory,
-        clock: &dyn Clock,
-    ) -> Result<Option<Request>, String> {
+    /// Has everything ready that a request needs from fetches; else its items have ended.
+    pub(super) async fn fetch_for(&mut self, plan: &RequestPlan, items: &[usize]) -> bool {
+        if !needs_fetch(plan) || self.context.purpose.is_show() {
+            return true;
+        }
         while let Some(fetch) = self.plan.program.fetches.get(self.fetched.len()) {
-            let kept = memory.get(&memory_key(fetch), clock.now_ms()).and_then(|kept| Doc::parse(kept).ok());
-            match kept {
-                Some(doc) => self.fetched.push(Arc::new(doc)),
-                None => {
-                    let request = self
-                        .fetch_request(fetch)
-                        .map_err(|_| format!("fetch {} cannot be made", fetch.name))?;
-                    self.waiting = Some(Waiting::Fetch(self.fetched.len()));
-                    return Ok(Some(request));
+            match self.fetch(fetch).await {
+                Ok(doc) => self.fetched.push(Arc::new(doc)),
+                Err(verdict) => {
+                    self.decide_all(items, verdict);
+                    return false;
                 }
             }
         }
-        Ok(None)
+        true
+    }
+
+    /// What a fetch keeps: as it is remembered, else asked for, by one send at a time.
+    async fn fetch(&mut self, fetch: &FetchPlan) -> Result<Doc, Verdict> {
+        let (memory, clock) = (self.context.memory, self.context.clock);
+        let key = memory_key(fetch);
+        let kept = || memory.get(&key, clock.now_ms()).and_then(|kept| Doc::parse(kept).ok());
+        if let Some(doc) = kept() {
+            return Ok(doc);
+        }
+        let _turn = memory.turn(&key).await;
+        // Somebody else may have asked in the meantime.
+        if let Some(doc) = kept() {
+            return Ok(doc);
+        }
+        let retry = Outcome::Retry { after: None };
+        let Ok(request) = self.fetch_request(fetch) else {
+            let reason = format!("fetch {}: the settings do not give all that it needs", fetch.name);
+            return Err(self.verdict(retry, &reason, ""));
+        };
+        self.made += 1;
+        match self.context.transport.send(&request).await {
+            Ok(answer) => self.keep(fetch, &outcomes::reply(answer)),
+            Err(error) => Err(self.verdict(retry, &format!("fetch {}: {error}", fetch.name), "")),
+        }
     }
 
     fn fetch_request(&self, fetch: &FetchPlan) -> Result<Request, Gone> {
         let notes = Notes::default();
-        let scope = Scope::of_constants(&self.plan.program, &notes);
+        let clock = self.context.clock;
+        let attempt =
+            Attempt { id: String::new(), time_ms: clock.now_ms(), nonce: clock.nonce(), body: String::new() };
+        let scope = Scope { attempt: Some(&attempt), ..Scope::of_constants(&self.plan.program, &notes) };
         let body = request::body(&scope, fetch.body.as_ref(), fetch.encoding)?;
+        let attempt = Attempt { body, ..attempt.clone() };
+        let scope = Scope { attempt: Some(&attempt), ..scope };
         let head = request::head(&scope, &fetch.url, fetch.query.as_ref(), fetch.headers.as_ref())?;
         let name = format!("fetch.{}", fetch.name);
-        Ok(finished(
-            name.into(),
-            fetch.method,
-            head,
-            body,
-            fetch.body.is_some(),
-            fetch.encoding,
-            fetch.timeout,
-        ))
-    }
-
-    pub(super) fn fetch_answered(
-        &mut self,
-        slot: usize,
-        answer: Result<Answer, NoAnswer>,
-        memory: &Memory,
-        clock: &dyn Clock,
-    ) {
-        let Some(fetch) = self.plan.program.fetches.get(slot) else { return };
-        let (outcome, reason, shown) = match answer {
-            Ok(answer) => {
-                let reply = outcomes::reply(answer);
-                let reason = format!("fetch {}: the vendor answered {}", fetch.name, reply.status);
-                let shown = format!("{} {}", reply.status, reply.text);
-                match reply.status {
-                    200..=299 if self.keep(fetch, &reply, memory, clock) => return,
-                    401 | 403 => (Outcome::Unauthorised, reason, shown),
-                    429 => (Outcome::Throttled { after: None, user_only: false }, reason, shown),
-                    // A token may stand in what did answer, so nothing of it is shown.
-                    200..=299 => (
-                        Outcome::Retry { after: None },
-                        format!("fetch {}: the answer holds nothing to keep", fetch.name),
-                        String::new(),
-                    ),
-                    _ => (Outcome::Retry { after: None }, reason, shown),
-                }
-            }
-            Err(error) => {
-                (Outcome::Retry { after: None }, format!("fetch {}: {error}", fetch.name), String::new())
-            }
-        };
-        let verdict = self.verdict(outcome, &reason, &shown);
-        let open: Vec<usize> = (0..self.items.len()).collect();
-        self.decide_all(&open, verdict);
+        let (has_body, body) = (fetch.body.is_some(), attempt.body.clone());
+        Ok(finished(name.into(), fetch.method, head, body, has_body, fetch.encoding, fetch.timeout))
     }
 
     /// Remembers what a fetch keeps of its answer, a little shorter than the vendor allows.
-    fn keep(&self, fetch: &FetchPlan, reply: &Reply, memory: &Memory, clock: &dyn Clock) -> bool {
+    fn keep(&self, fetch: &FetchPlan, reply: &Reply) -> Result<Doc, Verdict> {
         let notes = Notes::default();
-        let now_ms = clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let scope = Scope { reply: Some(reply), now_ms, ..Scope::of_constants(&self.plan.program, &notes) };
-        let Some(kept) = kept(&scope, fetch) else { return false };
+        if !(200..300).contains(&reply.status) {
+            return Err(self.refused(fetch, reply, &scope));
+        }
+        let Some(kept) = kept(&scope, fetch).and_then(|kept| Doc::parse(kept.into()).ok()) else {
+            // A token may stand in what did answer, so nothing of it is shown.
+            let reason = format!("fetch {}: the answer holds nothing to keep", fetch.name);
+            return Err(self.verdict(Outcome::Retry { after: None }, &reason, ""));
+        };
         let lasts = fetch.lasts.as_ref().and_then(|lasts| outcomes::wait(&scope, lasts));
         let lasts_ms = lasts
             .map_or(DEFAULT_FETCH_MS, |lasts| i64::try_from(lasts.as_millis()).unwrap_or(DEFAULT_FETCH_MS));
-        memory.put(&memory_key(fetch), &kept, now_ms + lasts_ms - lasts_ms / 10, now_ms);
-        true
+        self.context.memory.put(
+            &memory_key(fetch),
+            kept.root().raw(),
+            now_ms + lasts_ms - lasts_ms / 10,
+            now_ms,
+        );
+        Ok(kept)
+    }
+
+    fn refused(&self, fetch: &FetchPlan, reply: &Reply, scope: &Scope<'_>) -> Verdict {
+        let (what, reason) = outcomes::classify_fetch(scope, &fetch.rules, reply);
+        let outcome = match what {
+            What::Unauthorised => Outcome::Unauthorised,
+            What::Throttled { after, .. } => Outcome::Throttled { after, user_only: false },
+            What::Retry(after) => Outcome::Retry { after },
+            _ => Outcome::Retry { after: None },
+        };
+        let reason = reason.unwrap_or_else(|| format!("the vendor answered {}", reply.status));
+        let reason = format!("fetch {}: {reason}", fetch.name);
+        self.verdict(outcome, &reason, &format!("{} {}", reply.status, reply.text))
+    }
+
+    /// Has everything that was fetched asked for anew, unless another send has done so already.
+    pub(super) fn renew(&mut self) {
+        self.renewed = true;
+        let (memory, now_ms) = (self.context.memory, self.context.clock.now_ms());
+        for (fetch, used) in self.plan.program.fetches.iter().zip(&self.fetched) {
+            let key = memory_key(fetch);
+            if memory.get(&key, now_ms).is_some_and(|kept| *kept == *used.root().raw()) {
+                memory.forget(&key);
+            }
+        }
+        self.fetched.clear();
     }
 }
 

@@ -1,10 +1,18 @@
 //! One `send` against scripted answers: the standard table, splitting, rules, fetches and the order of requests.
 
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::*;
-use crate::destination::Destination;
+use crate::destination::{Answer, NoAnswer, Purpose, Request, Transport};
 use crate::manifest::tests::{At, identify, plan};
+use crate::memory::Memory;
+use crate::preview::preview;
 
 const BATCH: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
 [settings]
@@ -55,25 +63,51 @@ fn drive_with(
         .iter()
         .map(|(user, traits)| plan.render(&identify(user, traits, &names), None).unwrap())
         .collect();
-    let mut run = Run::new(&plan, &items);
-    let (mut sent, mut answers) = (Vec::new(), answers.iter());
-    let clock = At(1_785_585_605_000);
-    while let Some(request) = run.next(memory, &clock) {
-        let shown = format!("{} {}", request.url, String::from_utf8_lossy(&request.body));
-        sent.push(shown.trim_start_matches("https://acme.test/").to_owned());
-        let (status, body) = answers.next().unwrap_or_else(|| panic!("no answer left for {sent:?}"));
-        let answer = match status {
+    let vendor = Vendor { answers: Mutex::new(answers.iter().copied().collect()), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(1_785_585_605_000),
+        memory,
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(plan.send(&context, &items));
+    assert!(vendor.answers.into_inner().unwrap().is_empty(), "an answer is left");
+    (vendor.sent.into_inner().unwrap(), verdicts)
+}
+
+/// A future's value, which is there at once because nothing waits here.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Gives prepared answers, status 0 for none at all.
+struct Vendor<'s> {
+    answers: Mutex<VecDeque<(u16, &'s str)>>,
+    sent: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Transport for Vendor<'_> {
+    async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
+        let method = if request.method == "POST" { String::new() } else { format!("{} ", request.method) };
+        let url = request.url.trim_start_matches("https://acme.test/");
+        let mut sent = self.sent.lock().unwrap();
+        sent.push(format!("{method}{url} {}", String::from_utf8_lossy(&request.body)));
+        let answer = self.answers.lock().unwrap().pop_front();
+        let (status, body) = answer.unwrap_or_else(|| panic!("no answer left for {sent:?}"));
+        match status {
             0 => Err(NoAnswer::Timeout(Duration::from_secs(10))),
             _ => Ok(Answer {
-                status: *status,
+                status,
                 headers: vec![("retry-after".into(), "7".into())],
-                body: body.to_string().into(),
+                body: body.to_owned().into(),
             }),
-        };
-        run.answered(answer, memory, &clock);
+        }
     }
-    assert_eq!(answers.next(), None, "an answer is left");
-    (sent, run.verdicts())
 }
 
 fn outcomes_of(verdicts: &[Verdict]) -> Vec<String> {
@@ -229,7 +263,7 @@ fn fetches_are_made_once_and_renewed_when_refused() {
     let memory = Memory::new(16);
     let users = [("a", r#"{"known":1,"unknown":2}"#)];
     let (sent, _) = drive_with(FETCH, &users, &[TOKEN, NAMES, (200, "")], &memory);
-    assert_eq!(sent, [r#"token {"key":"secret"}"#, "names ", r#"people?token=t1 {"id":"a","known":1}"#]);
+    assert_eq!(sent, [r#"token {"key":"secret"}"#, "GET names ", r#"people?token=t1 {"id":"a","known":1}"#]);
     let renewed = (200, r#"{"token":"t2","lasts":3600}"#);
     let (sent, verdicts) = drive_with(FETCH, &users, &[(401, ""), renewed, NAMES, (200, "")], &memory);
     assert_eq!(sent[0], r#"people?token=t1 {"id":"a","known":1}"#);
@@ -243,9 +277,10 @@ fn fetches_are_made_once_and_renewed_when_refused() {
 #[test]
 fn a_fetch_that_fails_ends_the_attempt() {
     for (answer, expected) in [
+        ((400, ""), "Unauthorised fetch token: the vendor answered 400"),
         ((403, ""), "Unauthorised fetch token: the vendor answered 403"),
-        ((500, ""), "retry None fetch token: the vendor answered 500"),
-        ((429, ""), "throttled None false"),
+        ((500, ""), "retry Some(7) fetch token: the vendor answered 500"),
+        ((429, ""), "throttled Some(7) false"),
         ((200, "{}"), "retry None fetch token: the answer holds nothing to keep"),
         ((0, ""), "retry None fetch token: no answer within 10s"),
     ] {
@@ -259,8 +294,374 @@ fn a_fetch_that_fails_ends_the_attempt() {
 fn a_preview_shows_what_would_be_fetched() {
     let (plan, names) = plan(FETCH, "key = 'secret'");
     let item = plan.render(&identify("a", r#"{"known":1}"#, &names), None).unwrap();
-    let requests = plan.preview(&[item], &At(0), false);
+    let requests = preview(&plan, &[item], Vec::new(), &At(0), false);
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].url, "https://acme.test/people?token=%3Cfetch.token%3E");
     assert_eq!(&*requests[0].body, br#"{"id":"a","known":1}"#);
+}
+
+const UPSERT: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
+[settings]
+key = { type = "secret", doc = "API key" }
+[identity]
+key = ["{user_id}"]
+[upsert]
+find = ["by_id", "by_mail"]
+update = "update"
+create = "create"
+remember = "1 h"
+[values]
+person = { id = "{user_id}", mail = "{traits.email}" }
+[defaults]
+headers = { Authorization = "{settings.key}" }
+[[request]]
+name = "by_id"
+on_demand = true
+method = "GET"
+url = "https://acme.test/people/by/{user_id}"
+keep = "{body.id}"
+[[request]]
+name = "by_mail"
+on_demand = true
+method = "GET"
+url = "https://acme.test/people"
+query = { mail = "{traits.email | lower | required}" }
+outcomes = [
+  { each = "{body.people}", when = "{value.owner | is(user_id)}", then = "found", keep = "{value.id}" },
+  { when = "{body.lead}", then = "found", keep = "{body.lead}", update = "convert" },
+  { status = "2xx", then = "missing" },
+]
+[[request]]
+name = "update"
+on_demand = true
+method = "PUT"
+url = "https://acme.test/people/{found}"
+body = "{values.person}"
+outcomes = [{ status = 301, then = "found", keep = "{body.now}" }]
+[[request]]
+name = "convert"
+on_demand = true
+method = "PUT"
+url = "https://acme.test/leads/{found}"
+body = "{values.person}"
+[[request]]
+name = "create"
+on_demand = true
+url = "https://acme.test/people"
+body = "{values.person}"
+keep = "{body.id}"
+outcomes = [
+  { status = 409, then = "found", keep = "{body.existing}" },
+  { status = 409, then = "retry", after = "5 s", reason = "{body.why}" },
+]
+[[request]]
+name = "tag"
+when = "{traits.title}"
+url = "https://acme.test/people/{found}/tags"
+body = { tag = "{traits.title}" }
+"#;
+
+const ADA: (&str, &str) = ("a", r#"{"email":"Ada@acme.test"}"#);
+const ASKED: &str = "GET people/by/a ";
+const ASKED_MAIL: &str = "GET people?mail=ada%40acme.test ";
+const CREATED: &str = r#"people {"id":"a","mail":"Ada@acme.test"}"#;
+
+fn updated(path: &str) -> String {
+    format!(r#"PUT {path} {{"id":"a","mail":"Ada@acme.test"}}"#)
+}
+
+#[test]
+fn a_person_is_looked_up_then_updated_or_created() {
+    let nobody = (200, r#"{"people":[{"id":"p9","owner":"z"}]}"#);
+    let rows: &[(&str, Answers<'_>, &[&str], &str)] = &[
+        (
+            "found by the first",
+            &[(200, r#"{"id":"p1"}"#), (200, "")],
+            &[ASKED, &updated("people/p1")],
+            "Delivered",
+        ),
+        (
+            "found by the second",
+            &[(404, ""), (200, r#"{"people":[{"id":"p0","owner":"z"},{"id":"p2","owner":"a"}]}"#), (200, "")],
+            &[ASKED, ASKED_MAIL, &updated("people/p2")],
+            "Delivered",
+        ),
+        (
+            "another request updates it",
+            &[(404, ""), (200, r#"{"lead":"l 1"}"#), (200, "")],
+            &[ASKED, ASKED_MAIL, &updated("leads/l%201")],
+            "Delivered",
+        ),
+        (
+            "created",
+            &[(200, "{}"), nobody, (201, r#"{"id":"p3"}"#)],
+            &[ASKED, ASKED_MAIL, CREATED],
+            "Delivered",
+        ),
+        (
+            "there is one after all",
+            &[(404, ""), nobody, (409, r#"{"existing":"p4"}"#), (200, "")],
+            &[ASKED, ASKED_MAIL, CREATED, &updated("people/p4")],
+            "Delivered",
+        ),
+        (
+            "there is one after all, who knows which",
+            &[(404, ""), nobody, (409, r#"{"why":"exists"}"#)],
+            &[ASKED, ASKED_MAIL, CREATED],
+            "retry Some(5) exists",
+        ),
+        (
+            "merged into another",
+            &[(200, r#"{"id":"p1"}"#), (301, r#"{"now":"p5"}"#), (200, "")],
+            &[ASKED, &updated("people/p1"), &updated("people/p5")],
+            "Delivered",
+        ),
+        (
+            "gone in the meantime",
+            &[(200, r#"{"id":"p1"}"#), (404, ""), (201, r#"{"id":"p6"}"#)],
+            &[ASKED, &updated("people/p1"), CREATED],
+            "Delivered",
+        ),
+        (
+            "the vendor contradicts itself",
+            &[(200, r#"{"id":"p1"}"#), (404, ""), (409, r#"{"existing":"p1"}"#), (404, "")],
+            &[ASKED, &updated("people/p1"), CREATED, &updated("people/p1")],
+            "retry None the vendor says in turns that it has this person and that it does not",
+        ),
+        ("the look-up fails", &[(500, "")], &[ASKED], "retry Some(7) the vendor answered 500"),
+        ("no answer", &[(0, "")], &[ASKED], "retry None no answer within 10s"),
+        (
+            "refused",
+            &[(404, ""), nobody, (422, "no")],
+            &[ASKED, ASKED_MAIL, CREATED],
+            "Rejected the vendor answered 422",
+        ),
+    ];
+    for (about, answers, sent, outcome) in rows {
+        let (seen, verdicts) = drive(UPSERT, &[ADA], answers);
+        assert_eq!(seen, *sent, "{about}");
+        assert_eq!(outcomes_of(&verdicts), [*outcome], "{about}");
+    }
+}
+
+#[test]
+fn a_look_up_without_its_value_is_passed_over_and_later_requests_read_the_id() {
+    let (sent, verdicts) =
+        drive(UPSERT, &[("a", r#"{"title":"CTO"}"#)], &[(404, ""), (201, r#"{"id":"p1"}"#), (200, "")]);
+    assert_eq!(sent, [ASKED, r#"people {"id":"a"}"#, r#"people/p1/tags {"tag":"CTO"}"#]);
+    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
+}
+
+#[test]
+fn an_id_is_remembered_until_the_vendor_has_it_no_more() {
+    let memory = Memory::new(16);
+    let created = [(404, ""), (200, "{}"), (201, r#"{"id":"p1"}"#)];
+    drive_with(UPSERT, &[ADA], &created, &memory);
+    let (sent, _) = drive_with(UPSERT, &[ADA], &[(200, "")], &memory);
+    assert_eq!(sent, [updated("people/p1")]);
+    let again = [(404, ""), (200, r#"{"id":"p2"}"#), (200, "")];
+    let (sent, verdicts) = drive_with(UPSERT, &[ADA], &again, &memory);
+    assert_eq!(sent, [&updated("people/p1"), ASKED, &updated("people/p2")]);
+    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
+    let (sent, _) = drive_with(UPSERT, &[ADA], &[(200, "")], &memory);
+    assert_eq!(sent, [updated("people/p2")]);
+}
+
+#[test]
+fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
+    let (plan, names) = plan(UPSERT, "key = 'secret'");
+    let item = plan.render(&identify("a", r#"{"title":"CTO"}"#, &names), None).unwrap();
+    let shown = |answers: &[(u16, &str)]| -> Vec<String> {
+        let answer = |(status, body): &(u16, &str)| Answer {
+            status: *status,
+            headers: Vec::new(),
+            body: (*body).to_owned().into(),
+        };
+        let answers = answers.iter().map(answer).collect();
+        let requests = preview(&plan, std::slice::from_ref(&item), answers, &At(0), false);
+        assert!(requests.iter().all(|request| request.headers.iter().any(|(_, value)| value == "***")));
+        requests.iter().map(|request| format!("{} {}", request.method, request.url)).collect()
+    };
+    assert_eq!(
+        shown(&[]),
+        [
+            "GET https://acme.test/people/by/a",
+            "POST https://acme.test/people",
+            "POST https://acme.test/people/%3Cfound%3E/tags"
+        ]
+    );
+    assert_eq!(
+        shown(&[(200, r#"{"id":"p1"}"#)]),
+        [
+            "GET https://acme.test/people/by/a",
+            "PUT https://acme.test/people/p1",
+            "POST https://acme.test/people/p1/tags"
+        ]
+    );
+}
+
+#[test]
+fn two_sends_of_one_person_take_turns() {
+    let (plan, names) = plan(UPSERT, "key = 'secret'");
+    let item = plan.render(&identify("a", "{}", &names), None).unwrap();
+    let memory = Memory::new(16);
+    let vendor = Vendor {
+        answers: Mutex::new([(404, ""), (201, r#"{"id":"p1"}"#), (200, "")].into()),
+        sent: Mutex::default(),
+    };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &memory,
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let items = [item];
+    let mut first = plan.run(&context, &items);
+    assert!(ready(first.upsert(0)).is_none());
+    let mut second = pin!(plan.send(&context, &items));
+    let mut poller = std::task::Context::from_waker(Waker::noop());
+    assert!(second.as_mut().poll(&mut poller).is_pending(), "the first has not ended");
+    ready(first.finish());
+    assert!(second.as_mut().poll(&mut poller).is_ready());
+    assert_eq!(*vendor.sent.lock().unwrap(), [ASKED, r#"people {"id":"a"}"#, r#"PUT people/p1 {"id":"a"}"#]);
+}
+
+const CODED: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
+[settings]
+key = { type = "secret", doc = "API key" }
+[identity]
+key = ["{user_id}"]
+[code]
+words = ["unknown_field", "bad_phone"]
+gives = ["field", "no_phone"]
+asks = ["field"]
+[[request]]
+name = "field"
+on_demand = true
+url = "https://acme.test/fields"
+headers = { Authorization = "{settings.key}" }
+body = { name = "{given.field}" }
+[[request]]
+name = "person"
+url = "https://acme.test/people"
+body = { id = "{user_id}", phone = "{traits.phone | unless(given.no_phone)}", note = "{fields.note}" }
+outcomes = [
+  { each = "{body.errors}", when = "{value.code | is('unknown')}", then = "tell:unknown_field", keep = "{value.field}", reason = "{value.field} is unknown" },
+  { when = "{body.bad | is('phone')}", then = "tell:bad_phone", reason = "bad phone" },
+]
+[rest]
+fields = [{ name = "note" }]
+"#;
+
+#[test]
+fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
+    let (plan, names) = plan(CODED, "key = 'secret'");
+    assert!(plan.manifest().needs_code());
+    let items = [plan.render(&identify("a", r#"{"phone":"12","plan":"x"}"#, &names), None).unwrap()];
+    let unknown = (400, r#"{"errors":[{"code":"odd"},{"code":"unknown","field":"plan"}]}"#);
+    let answers = [unknown, (200, ""), (400, r#"{"bad":"phone"}"#), (200, "")];
+    let vendor = Vendor { answers: Mutex::new(answers.into()), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        assert!(run.upsert(0).await.is_none(), "there is none");
+        while let Some((at, told)) = run.requests().await {
+            match told.word.as_str() {
+                "unknown_field" => {
+                    run.give(at, "field", &told.kept);
+                    assert_eq!(run.ask(at, "field").await, Said::Delivered);
+                }
+                _ => run.give(at, "no_phone", "true"),
+            }
+        }
+        run.finish().await
+    });
+    assert_eq!(
+        vendor.sent.into_inner().unwrap(),
+        [
+            r#"people {"id":"a","phone":"12","note":{"plan":"x"}}"#,
+            r#"fields {"name":"plan"}"#,
+            r#"people {"id":"a","phone":"12","note":{"plan":"x"}}"#,
+            r#"people {"id":"a","note":{"plan":"x"}}"#,
+        ]
+    );
+    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
+    // Where nobody does anything about it, the vendor has refused it.
+    let (_, verdicts) = drive(CODED, &[("a", "{}")], &[unknown]);
+    assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
+}
+
+const TOKENS: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
+[settings]
+key = { type = "secret", doc = "API key" }
+[identity]
+key = ["{user_id}"]
+[values]
+claims = { iss = "me", exp = "{attempt.time | unix | add(180)}" }
+[fetch.token]
+url = "https://acme.test/token"
+encoding = "form"
+body = { assertion = "{values.claims | json | base64url}", key = "{settings.key}" }
+keep = "{body}"
+for = "1 h"
+outcomes = [{ status = 400, when = "{body.error | is('busy')}", then = "retry", after = "9 s", reason = "{body.error}" }]
+[[request]]
+url = "{fetch.token.origin or 'https://login.acme.test'}/people"
+headers = { Authorization = "Bearer {fetch.token.access}" }
+body = { id = "{identity}" }
+"#;
+
+#[test]
+fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
+    let (plan, names) = plan(TOKENS, "key = 's'");
+    let item = |user: &str| plan.render(&identify(user, "{}", &names), None).unwrap();
+    let (one, two) = ([item("a")], [item("b")]);
+    let token = (200, r#"{"access":"t1","origin":"https://eu.acme.test/"}"#);
+    let vendor = Vendor { answers: Mutex::new([token, (200, ""), (200, "")].into()), sent: Mutex::default() };
+    let memory = Memory::new(16);
+    let context = Context {
+        transport: &vendor,
+        clock: &At(1_785_585_605_000),
+        memory: &memory,
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let turn = ready(memory.turn("fetch/token"));
+    let mut first = pin!(plan.send(&context, &one));
+    let mut second = pin!(plan.send(&context, &two));
+    let mut poller = std::task::Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut poller).is_pending() && second.as_mut().poll(&mut poller).is_pending());
+    drop(turn);
+    assert!(first.as_mut().poll(&mut poller).is_ready() && second.as_mut().poll(&mut poller).is_ready());
+    let claims = "eyJpc3MiOiJtZSIsImV4cCI6MTc4NTU4NTc4NX0";
+    assert_eq!(
+        *vendor.sent.lock().unwrap(),
+        [
+            format!("token assertion={claims}&key=s"),
+            r#"https://eu.acme.test/people {"id":"a"}"#.to_owned(),
+            r#"https://eu.acme.test/people {"id":"b"}"#.to_owned(),
+        ]
+    );
+    let shown = &preview(&plan, &one, Vec::new(), &At(0), false)[0];
+    assert_eq!(shown.url, "https://login.acme.test/people");
+    assert_eq!(shown.headers[1].1, "Bearer <fetch.token.access>");
+    for (answer, expected) in [
+        ((400, r#"{"error":"busy"}"#), "retry Some(9) fetch token: busy"),
+        ((400, r#"{"error":"invalid_grant"}"#), "Unauthorised fetch token: the vendor answered 400"),
+    ] {
+        let (_, verdicts) = drive(TOKENS, &[("a", "{}")], &[answer]);
+        assert_eq!(outcomes_of(&verdicts), [expected]);
+    }
+    // What is no origin is no host.
+    let evil = (200, r#"{"access":"t1","origin":"https://acme.test@evil.test/x?"}"#);
+    let (sent, verdicts) = drive(TOKENS, &[("a", "{}")], &[evil, (200, "")]);
+    assert_eq!(sent[1], r#"https://login.acme.test/people {"id":"a"}"#);
+    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
 }
