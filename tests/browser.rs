@@ -337,7 +337,7 @@ fn a_wrong_key_is_tried_once() {
     assert_eq!(rig.end(fanout), Vec::<Value>::new());
 }
 
-/// Traits in the form of RudderStack's documentation; they end up the same.
+/// Of RudderStack's SDKs; the user's id, or nothing.
 fn identify_by_rudder(user: &str) -> String {
     format!("analytics.identify({user}{TRAITS})")
 }
@@ -387,6 +387,52 @@ fn rudderstack_identifies_known_and_anonymous_users() {
         rig.records(all.len());
         let sent = rig.sent();
         assert!(posts(&sent).iter().any(|post| post.path() == path), "{path}: {sent:?}");
+    }
+    assert_eq!(sorted(rig.end(fanout)), sorted(all));
+}
+
+#[test]
+fn rudderstack_loses_nothing_through_a_kill_and_obeys_a_refusal() {
+    if is_quick() {
+        return;
+    }
+    let rig = Rig::new();
+    let mut fanout = rig.serve();
+    let mut all = Vec::new();
+    let options = r#"{"queueOptions":{"minRetryDelay":100,"maxRetryDelay":200}}"#;
+    for (number, sdk) in [RUDDER, OLD_RUDDER].into_iter().enumerate() {
+        let query = [("sdk", sdk), ("api", &rig.api), ("key", KEY), ("options", options)];
+        rig.browser.open(&rig.site.page("rudder", &query));
+        rig.run("await ready");
+        fanout.kill();
+        for call in 0..3 {
+            let user = format!("rudder-kill-{number}-{call}");
+            rig.run(&identify_by_rudder(&format!("'{user}', ")));
+            all.extend(expected(&user).into_iter().take(1));
+        }
+        fanout = rig.serve();
+        rig.records(all.len());
+
+        rig.sent();
+        let query = [
+            ("sdk", sdk),
+            ("api", rig.api.as_str()),
+            ("key", "wrong-key"),
+            ("options", options),
+            ("config", "none"),
+        ];
+        rig.browser.open(&rig.site.page("rudder", &query));
+        rig.run(&format!("await ready; {}", identify_by_rudder("'stranger', ")));
+        // Its queue is in the page's storage: once the call has left it, it has given up.
+        let queued = "return Object.values(localStorage).some((value) => value.includes('stranger') \
+             && value.includes('messageId'))";
+        let began = Instant::now();
+        let mut tries = 0;
+        while tries == 0 || rig.run(queued) == true {
+            tries += posts(&rig.sent()).len();
+            assert!(began.elapsed() < PATIENCE, "it does not give up");
+        }
+        assert_eq!(tries + posts(&rig.sent()).len(), 1, "a refusal is not tried again");
     }
     assert_eq!(sorted(rig.end(fanout)), sorted(all));
 }

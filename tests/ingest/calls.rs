@@ -127,6 +127,7 @@ async fn row_3_a_page_posts_text_without_authorization() {
     let reply = server.send("POST", "/v1/i", &headers, body.as_bytes()).await;
     assert_ok(&reply);
     assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(reply.header("access-control-allow-credentials"), "true");
     assert_eq!(reply.header("vary"), "Origin");
     assert_eq!(server.journal().len(), 1);
 }
@@ -143,6 +144,7 @@ async fn row_4_a_preflight_is_answered() {
     assert_eq!((reply.status, reply.body.len()), (204, 0));
     assert_eq!(reply.header("access-control-allow-headers"), "authorization,x-retry-count");
     assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(reply.header("access-control-allow-credentials"), "true");
     assert_eq!(reply.header("access-control-max-age"), "900");
     assert!(reply.header("access-control-allow-methods").contains("POST"));
 }
