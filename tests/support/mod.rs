@@ -267,3 +267,60 @@ pub fn write_config(folder: &Path, text: &str) -> String {
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
 }
+
+/// The write key of a `Service`'s only source.
+pub const KEY: &str = "test-write-key";
+
+/// A fanout with an address, a configuration and a data directory of its own: started, killed and started again at will.
+pub struct Service {
+    /// Where the tracking API listens.
+    pub address: String,
+    config: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// One that sends to a stand-in instead of the vendors. `destinations` are tables as they stand in a file.
+    pub fn new(sandbox: &str, destinations: &str) -> Service {
+        Service::with_server(sandbox, "", destinations)
+    }
+
+    /// One with further lines of `[server]`.
+    pub fn with_server(sandbox: &str, server: &str, destinations: &str) -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = format!(
+            r#"
+            [server]
+            listen = "{address}"
+            {server}
+            [admin]
+            listen = "127.0.0.1:0"
+            [[sources]]
+            name = "app"
+            write_key = "{KEY}"
+            [queue]
+            path = "{}/data"
+            [sandbox]
+            url = "{sandbox}"
+            {destinations}
+            "#,
+            folder.path().display(),
+        );
+        let config = write_config(folder.path(), &config);
+        Service { address, config, _folder: folder }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn serve(&self) -> Process {
+        let mut process = Process::fanout(&["serve", "--config", &self.config]);
+        process.wait_for("ready");
+        process
+    }
+
+    /// Posts to a path of the tracking API, which must take it.
+    pub fn accept(&self, path: &str, body: &serde_json::Value) {
+        let reply = post(&self.address, path, KEY, body).unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+    }
+}
