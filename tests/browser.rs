@@ -5,6 +5,8 @@
 #[path = "support/browser.rs"]
 mod browser;
 mod support;
+#[path = "support/vendors/mod.rs"]
+mod vendors;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,6 +15,7 @@ use std::time::Instant;
 use browser::{Browser, Sent, Site};
 use serde_json::{Value, json};
 use support::{PATIENCE, Process, Sandbox, free_address, request, write_config};
+use vendors::{Vendor, Vendors};
 
 const KEY: &str = "browser-test-key";
 const VENDOR: &str = "api.mixpanel.com";
@@ -28,6 +31,9 @@ const BATCHING: (&str, &str) = ("batching", "1");
 struct Rig {
     folder: tempfile::TempDir,
     sandbox: Sandbox,
+    /// Where the router's requests go: the sandbox, unless a test brings vendors of its own with their destinations.
+    upstream: String,
+    destinations: String,
     address: String,
     api: String,
     /// The same by TLS.
@@ -39,9 +45,12 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let address = free_address();
+        let sandbox = Sandbox::start();
         Rig {
             folder: tempfile::tempdir().unwrap(),
-            sandbox: Sandbox::start(),
+            upstream: format!("http://{}", sandbox.address),
+            sandbox,
+            destinations: "[destinations.mixpanel]\nsettings = { project_token = \"TOKEN\" }".to_owned(),
             api: format!("http://{address}"),
             secure: format!("https://{}", free_address()),
             address,
@@ -76,14 +85,14 @@ impl Rig {
                 [queue]
                 path = "{}/data"
                 [sandbox]
-                url = "http://{}"
-                [destinations.mixpanel]
-                settings = {{ project_token = "TOKEN" }}
+                url = "{}"
+                {}
                 "#,
                 self.address,
                 self.secure.trim_start_matches("https://"),
                 self.folder.path().display(),
-                self.sandbox.address
+                self.upstream,
+                self.destinations
             ),
         );
         let mut process = Process::fanout(&["serve", "--config", &config]);
@@ -490,6 +499,74 @@ fn pages_may_send_calls_in_every_way_that_browsers_know() {
     let broken = "const image = new Image(); image.src = api + '/v1/pixel/identify?data=!'; await image.decode(); return image.width";
     assert_eq!(rig.run(broken), 1);
     assert_eq!(sorted(rig.end(fanout)), sorted(all));
+}
+
+/// Those of the vendors with a stand-in that there is an adapter for.
+fn vendors_with_adapters() -> Vec<Vendor> {
+    let destinations = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("destinations");
+    let has_adapter = |vendor: &Vendor| destinations.join(vendor.name()).join("manifest.toml").exists();
+    Vendor::ALL.into_iter().filter(has_adapter).collect()
+}
+
+#[test]
+fn every_vendor_knows_each_person_of_a_page_once() {
+    if is_quick() {
+        return;
+    }
+    let vendors = Vendors::start();
+    vendors.declare(&["logins"]);
+    let kinds = vendors_with_adapters();
+    assert!(kinds.len() >= 3, "{kinds:?}");
+    let destinations = kinds.iter().map(|vendor| vendors.destination(*vendor)).collect();
+    let rig = Rig { upstream: vendors.url(), destinations, ..Rig::new() };
+    let mut fanout = rig.serve();
+    let mut people = Vec::new();
+    for (number, sdk) in [NEXT, NEXT_SIMPLE, RUDDER, OLD_RUDDER].into_iter().enumerate() {
+        if sdk.contains("next") {
+            rig.open_next(sdk, &[]);
+            rig.run("await analytics");
+        } else {
+            let options = r#"{"queueOptions":{"minRetryDelay":100,"maxRetryDelay":200}}"#;
+            let query = [("sdk", sdk), ("api", &rig.api), ("key", KEY), ("options", options)];
+            rig.browser.open(&rig.site.page("rudder", &query));
+            rig.run("await ready");
+        }
+        // The calls meet a closed port; the SDK keeps them.
+        fanout.kill();
+        let known = (format!("known-{number}"), format!("known-{number}@example.com"), 2 * number);
+        let call = |user: &str, email: &str, logins: usize| {
+            format!(
+                "await analytics.identify({user}{{email: '{email}', firstName: 'Ada', lastName: 'Byron', \
+                 logins: {logins}}}, {{integrations: {{All: true, Salesforce: true}}}});"
+            )
+        };
+        let anonymous = (format!("anonymous-{number}@example.com"), 2 * number + 1);
+        // The anonymous call comes last: analytics.js fills in whoever is there when it sends a call again.
+        let id = rig.run(&format!(
+            "await analytics.reset(true); {} await analytics.reset(true); {}
+             return analytics.getAnonymousId ? analytics.getAnonymousId() : (await analytics.user()).anonymousId()",
+            call(&format!("'{}', ", known.0), &known.1, known.2),
+            call("", &anonymous.0, anonymous.1),
+        ));
+        fanout = rig.serve();
+        people.push(known);
+        people.push((format!("$device:{}", id.as_str().unwrap()), anonymous.0, anonymous.1));
+        vendors.wait_until(&format!("everybody of {sdk}"), |vendors| {
+            kinds.iter().all(|vendor| people.iter().all(|person| knows(vendors, *vendor, person)))
+        });
+    }
+    assert!(fanout.terminate());
+    for vendor in kinds {
+        assert_eq!(vendors.records(vendor).len(), people.len(), "{}: {}", vendor.name(), vendors.summary());
+        assert_eq!(vendors.duplicates(vendor), Vec::<String>::new(), "{}", vendor.name());
+    }
+}
+
+/// Whether a vendor has a person (id, address, logins) with the right number of logins.
+fn knows(vendors: &Vendors, vendor: Vendor, (id, email, logins): &(String, String, usize)) -> bool {
+    let people = vendors.people(vendor);
+    let person = people.get(id).or_else(|| people.get(email));
+    person.is_some_and(|person| vendor.custom(&person.attributes, "logins") == json!(logins))
 }
 
 /// Takes nearly all the room that requests together may have, with requests that do not end.
