@@ -374,24 +374,61 @@ fn preview_explains_what_it_cannot_take() {
 #[test]
 fn cases_of_an_adapter_are_run_and_rewritten() {
     let folder = with_adapter();
+    std::fs::write(
+        folder.path("own/acme/conformance.toml"),
+        "[[waive]]\ncheck = \"200-error\"\nreason = \"it has none\"\n",
+    )
+    .unwrap();
     let (code, out, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
-    assert_eq!(
-        (code, out.as_str(), err.as_str()),
-        (
-            0,
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.starts_with(
             "ok   one.json: a user with an address\n1 case, 0 failed\n\
-             no case ends with: skip, rejected, retry; a complete adapter shows each\n",
-            ""
-        )
+             no case ends with: skip, rejected, retry; a complete adapter shows each\n\n\
+             ok     success: a golden case ends delivered\n"
+        ),
+        "{out}"
     );
+    assert!(out.contains("\nwaived 200-error: it has none\n"), "{out}");
+    assert!(out.ends_with(" checks, 0 failed, 1 waived\n"), "{out}");
     let case = folder.path("own/acme/cases/one.json");
     std::fs::write(&case, CASE.replace("\"mail\"", "\"email\"")).unwrap();
     let (_, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
     assert!(out.contains("\n--update writes what was seen"), "{out}");
+    assert!(out.ends_with("the conformance checks run once every case passes\n"), "{out}");
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
-    assert_eq!((code, &lines_of_json(&out)[0][0]["passed"]), (1, &false.into()));
+    assert_eq!((code, &lines_of_json(&out)[0]["cases"][0]["passed"]), (1, &false.into()));
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--update"], &[]));
     assert!(code == 0 && std::fs::read_to_string(&case).unwrap().contains("\"mail\""), "{out}");
+}
+
+#[test]
+fn an_adapter_that_a_hard_vendor_breaks_fails() {
+    let folder = with_adapter();
+    let careless = format!("{ACME}outcomes = [{{ status = 500, then = \"rejected\" }}]\n");
+    std::fs::write(folder.path("own/acme/manifest.toml"), careless).unwrap();
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains(
+            "\nFAIL   500: 500: tried again\n       one.json, request 0 (main): ended as Rejected, \
+             reason \"the vendor answered 500\"; wanted retry or throttled\n"
+        ),
+        "{out}"
+    );
+    assert!(
+        out.contains("FAIL   200-error") && out.contains("is waived, with the reason, in conformance.toml")
+    );
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
+    let suite = &lines_of_json(&out)[0]["conformance"];
+    assert_eq!((code, &suite["passed"]), (1, &false.into()));
+    let checks = suite["checks"].as_array().unwrap();
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|check| check["passed"] == false)
+        .filter_map(|check| check["check"].as_str())
+        .collect();
+    assert_eq!(failed, ["200-error", "500"]);
 }
 
 #[test]
