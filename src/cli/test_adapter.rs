@@ -142,9 +142,12 @@ fn read(manifest: &Path, folder: &Path) -> Result<(String, Files), String> {
         .map_err(|error| format!("cannot read {}: {error}", manifest.display()))?;
     let cases = folder.join("cases");
     let paths = config::files_in(&cases, "json")
-        .map_err(|error| format!("cannot read {}: {error}", cases.display()))?;
+        .map_err(|error| format!("cannot read the folder of golden cases, {}: {error}", cases.display()))?;
     if paths.is_empty() {
-        return Err(format!("{} holds no case; write one as destinations/README.md shows", cases.display()));
+        return Err(format!(
+            "{} holds no golden case; write one as destinations/README.md shows",
+            cases.display()
+        ));
     }
     let case = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
