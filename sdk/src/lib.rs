@@ -183,7 +183,8 @@
 //! vendor's scripted answers, and how each call must end (the format is in `destinations/README.md`). Write calls and
 //! answers, have the rest filled in, and read it against the vendor's page: `cargo run -- test-adapter .` runs them, with
 //! `--update` it fills them in; the example has them as tests too. A loop needs a case for each way out of it: found at once, found later, not found, given up, failed in the
-//! middle. `preview --responses FILE` shows the same for one call with answers of your own, and `sandbox` stands in for
+//! middle. The conformance suite (`testkit::conformance`) plays the cases again with each fault that a vendor
+//! or a network has, and with hostile calls; it takes two lines. `preview --responses FILE` shows the same for one call with answers of your own, and `sandbox` stands in for
 //! the vendor on a real socket.
 //!
 //! ## Into a binary
