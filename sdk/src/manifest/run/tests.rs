@@ -603,6 +603,34 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
     assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
 }
 
+#[test]
+fn what_code_calls_wrongly_ends_the_item() {
+    let (plan, names) = plan(CODED, "key = 'secret'");
+    let items = ["a", "b"].map(|user| plan.render(&identify(user, "{}", &names), None).unwrap());
+    let vendor = Vendor { answers: Mutex::default(), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "feild", "plan");
+        assert_eq!(run.ask(1, "feild").await, Said::Ended);
+        run.finish().await
+    });
+    assert_eq!(
+        outcomes_of(&verdicts),
+        [
+            "Rejected the code gives feild, which [code] gives of the manifest does not list",
+            "Rejected the code asks for feild, which is no request",
+        ]
+    );
+    assert!(vendor.sent.into_inner().unwrap().is_empty());
+}
+
 const TOKENS: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
 [settings]
 key = { type = "secret", doc = "API key" }
