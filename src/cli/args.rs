@@ -95,7 +95,8 @@ pub enum Command {
 
     /// Run the golden cases of an adapter of your own
     ///
-    /// Reads DIR/manifest.toml and DIR/cases/*.json, sends nothing, and says how each case went.
+    /// Reads DIR/manifest.toml and DIR/cases/*.json, sends nothing, and says how each case went; then how the adapter
+    /// stands the conformance checks, those aside that DIR/conformance.toml waives.
     #[command(
         after_help = "Examples:\n  fanout test-adapter adapters/acme\n  fanout test-adapter adapters/acme --update"
     )]

@@ -478,7 +478,7 @@ fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
             headers: Vec::new(),
             body: (*body).to_owned().into(),
         };
-        let answers = answers.iter().map(answer).collect();
+        let answers = answers.iter().map(answer).map(Ok).collect();
         let requests = preview(&plan, std::slice::from_ref(&item), answers, &At(0), false);
         assert!(requests.iter().all(|request| request.headers.iter().any(|(_, value)| value == "***")));
         requests.iter().map(|request| format!("{} {}", request.method, request.url)).collect()
