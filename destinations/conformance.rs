@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use fanout_sdk::adapter::Adapter;
 use fanout_sdk::json::Doc;
-use fanout_sdk::testkit::conformance::{self, Adapter};
-use fanout_sdk::testkit::{Report, manifest_factory, run_case, run_folder};
+use fanout_sdk::testkit::conformance::{self, Candidate};
+use fanout_sdk::testkit::{Report, adapter_factory, run_case, run_folder};
 
-use super::{Adapter as Builtin, builtin};
+use super::builtin;
 
 /// What an operator looks for.
 const HEADINGS: &[&str] =
@@ -49,7 +50,7 @@ fn every_golden_case_passes() {
     let updating = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut failed = String::new();
     for adapter in builtin() {
-        let factory = manifest_factory("manifest.toml", adapter.manifest)
+        let factory = adapter_factory(adapter)
             .unwrap_or_else(|problems| panic!("{}:\n{}", adapter.name, problems.join("\n")));
         if updating {
             update(adapter.name, &run_folder(&*factory, &cases(adapter.name)));
@@ -75,12 +76,12 @@ fn every_golden_case_passes() {
 }
 
 /// What the suite says of an adapter, where it does not pass.
-fn failed_suite(adapter: &Builtin) -> Option<String> {
-    let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+fn failed_suite(adapter: &Adapter) -> Option<String> {
+    let factory = adapter_factory(adapter).unwrap();
     let files = cases(adapter.name);
     let waivers = fs::read_to_string(folder(adapter.name).join("conformance.toml")).ok();
     let subject =
-        Adapter::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
+        Candidate::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
     let report = conformance::run(&subject.unwrap());
     (!report.passed()).then(|| format!("{}:\n{report}", adapter.name))
 }
@@ -123,7 +124,7 @@ fn tricky_traits_make_valid_requests() {
         })
         .collect();
     for adapter in builtin() {
-        let factory = manifest_factory("manifest.toml", adapter.manifest).unwrap();
+        let factory = adapter_factory(adapter).unwrap();
         for (name, case) in cases(adapter.name) {
             let doc = Doc::parse(case.into()).unwrap();
             let settings = doc.root().get("settings").unwrap().raw();

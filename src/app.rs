@@ -342,12 +342,12 @@ fn lane_spec(
         .get(&destination.adapter)
         .ok_or_else(|| wrong(format!("there is no adapter {}", destination.adapter)))?;
     let manifest = &adapter.manifest;
-    let plan = adapters
+    let vendor = adapters
         .bind(destination)
         .map_err(|problems| wrong(problems.first().map(ToString::to_string).unwrap_or_default()))?;
     Ok(LaneSpec {
         name: destination.name.as_str().into(),
-        destination: Arc::new(plan),
+        destination: Arc::from(vendor),
         transport: Arc::new(transport),
         target: Target::new(
             &destination.name,

@@ -27,7 +27,7 @@ fn files_under(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["src", "sdk", "destinations", "tests", "benches"]
+    ["src", "sdk", "destinations", "tests", "benches", "examples"]
         .iter()
         .map(|folder| root().join(folder))
         .filter(|folder| folder.exists())
@@ -113,7 +113,7 @@ fn documents_name_only_paths_that_exist() {
     let mut missing = Vec::new();
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "destinations/README.md"] {
         for word in read(&root().join(document)).split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "sdk/", "destinations/", "tests/", "benches/", "docs/"]
+            let is_path = ["src/", "sdk/", "destinations/", "tests/", "benches/", "docs/", "examples/"]
                 .iter()
                 .any(|top| word.starts_with(top));
             let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));

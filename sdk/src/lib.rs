@@ -6,6 +6,7 @@
 //!
 //! [`Destination`]: destination::Destination
 
+pub mod adapter;
 mod canonical;
 pub mod dates;
 pub mod destination;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use fanout_sdk::adapter;
 use fanout_sdk::manifest::SettingDoc;
 use fanout_sdk::problem::nearest;
 use serde_json::{Value, json};
@@ -11,10 +12,15 @@ use super::{Ending, output};
 use crate::config::{self, Adapter, AdapterSet};
 
 /// Lists the adapters, or describes one.
-pub fn run(common: &Common, name: Option<&str>, out: &mut dyn Write) -> io::Result<Ending> {
+pub fn run(
+    common: &Common,
+    built_in: &[adapter::Adapter],
+    name: Option<&str>,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
     // A configuration that is wrong elsewhere is no reason not to say what there is.
     let folder = config::adapters_dir(&common.config);
-    let adapters = AdapterSet::open(folder.as_deref());
+    let adapters = AdapterSet::open(built_in, folder.as_deref());
     let problems = config::Adapters::problems(&adapters);
     output::problems(&mut io::stderr(), &problems, &[])?;
     let Some(name) = name else { return list(common, &adapters, out) };

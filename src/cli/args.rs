@@ -131,6 +131,11 @@ pub struct PreviewArguments {
     #[arg(long, value_name = "NAME")]
     pub to: Option<String>,
 
+    /// A file with the vendor's answers: a JSON list of {"status", "headers", "body"} or {"none": "timeout"}, given
+    /// in their order to each destination's requests; after them, and without it, everything succeeds
+    #[arg(long, value_name = "FILE")]
+    pub responses: Option<PathBuf>,
+
     /// Route as if this source had sent it; without it, `sources` of destinations is not asked
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,

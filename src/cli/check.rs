@@ -4,14 +4,17 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use fanout_sdk::adapter::Adapter;
+
 use super::Ending;
 use super::args::Common;
 use super::output;
 use crate::config::{self, AdapterSet, Config, Loaded};
 
 /// Checks the configuration.
-pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } = config::load(&common.config, &AdapterSet::open_boxed);
+pub fn run(common: &Common, built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
+    let Loaded { config, errors, warnings } =
+        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
     if common.json {
         output::json_line(out, &output::problems_json(&errors, &warnings))?;
     } else {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
+use fanout_sdk::adapter::Adapter;
 use fanout_sdk::destination::{Request, Transport};
 
 use super::examples;
@@ -29,17 +30,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the demo.
-pub fn run(out: &mut dyn Write) -> io::Result<Ending> {
+pub fn run(built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
     runtime()?.block_on(async {
         // Before anything is there that would be left behind.
         let mut signals = Signals::new()?;
         let data = DataDirectory::new();
-        let sandbox = match sandbox::start("127.0.0.1:0", false).await {
+        let sandbox = match sandbox::start(built_in, "127.0.0.1:0", false).await {
             Ok(sandbox) => sandbox,
             Err(error) => return failed(&error.to_string()),
         };
-        let adapters = AdapterSet::open(None);
-        let (config, instance) = match start(&sandbox, &data, &adapters).await {
+        let adapters = AdapterSet::open(built_in, None);
+        let (config, instance) = match start(&sandbox, &data, built_in, &adapters).await {
             Ok(started) => started,
             Err(problem) => return failed(&problem),
         };
@@ -56,15 +57,17 @@ pub fn run(out: &mut dyn Write) -> io::Result<Ending> {
 async fn start(
     sandbox: &Sandbox,
     data: &DataDirectory,
+    built_in: &[Adapter],
     adapters: &AdapterSet,
 ) -> Result<(Config, Instance), String> {
-    let usual = configuration(sandbox, data, &free_or(USUAL_ADDRESS), &free_or(USUAL_ADMIN_ADDRESS))?;
+    let usual =
+        configuration(sandbox, data, built_in, &free_or(USUAL_ADDRESS), &free_or(USUAL_ADMIN_ADDRESS))?;
     match Instance::start(&usual, adapters).await {
         Ok(instance) => return Ok((usual, instance)),
         Err(StartError::Listen { .. }) => {}
         Err(error) => return Err(error.to_string()),
     }
-    let other = configuration(sandbox, data, ANY_ADDRESS, ANY_ADDRESS)?;
+    let other = configuration(sandbox, data, built_in, ANY_ADDRESS, ANY_ADDRESS)?;
     let instance = Instance::start(&other, adapters).await.map_err(|error| error.to_string())?;
     Ok((other, instance))
 }
@@ -219,6 +222,7 @@ fn is_transport_header(name: &str) -> bool {
 fn configuration(
     sandbox: &Sandbox,
     data: &DataDirectory,
+    built_in: &[Adapter],
     tracking: &str,
     admin: &str,
 ) -> Result<Config, String> {
@@ -230,7 +234,8 @@ fn configuration(
         _ => None,
     };
     let world = World { variable: &variable, file: &|_| Err(io::Error::from(io::ErrorKind::NotFound)) };
-    let loaded = config::resolve("demo.toml", CONFIGURATION, &world, &AdapterSet::open_boxed);
+    let open = |folder: Option<&Path>| AdapterSet::open_boxed(built_in, folder);
+    let loaded = config::resolve("demo.toml", CONFIGURATION, &world, &open);
     let first = loaded.errors.first().map(ToString::to_string);
     loaded.config.ok_or_else(|| first.unwrap_or_default())
 }

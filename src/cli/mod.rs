@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use fanout_sdk::adapter::Adapter;
 
 use args::{Arguments, Command};
 
@@ -41,12 +42,29 @@ impl From<Ending> for ExitCode {
     }
 }
 
-/// Runs the command line of this process.
+/// Runs the command line of this process with the built-in adapters.
 pub fn run() -> ExitCode {
+    run_with(&[])
+}
+
+/// Runs the command line of this process with the built-in adapters and these beside them: the whole of a binary that
+/// carries adapters of its own.
+///
+/// ```no_run
+/// use fanout_sdk::adapter::Adapter;
+///
+/// const ACME: Adapter = Adapter { name: "acme", manifest: "…", sandbox: None, code: None };
+///
+/// fn main() -> std::process::ExitCode {
+///     fanout::cli::run_with(&[ACME])
+/// }
+/// ```
+pub fn run_with(own: &[Adapter]) -> ExitCode {
     // Wrong usage ends here, with help and exit code 2.
     let arguments = Arguments::parse();
+    let adapters: Vec<Adapter> = fanout_destinations::builtin().iter().chain(own).copied().collect();
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let ended = answer(arguments, &mut out).and_then(|ending| out.flush().map(|()| ending));
+    let ended = answer(arguments, &adapters, &mut out).and_then(|ending| out.flush().map(|()| ending));
     match ended {
         Ok(ending) => ending.into(),
         // Who reads our output has seen enough, as `head` does.
@@ -58,16 +76,16 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn answer(arguments: Arguments, out: &mut dyn Write) -> io::Result<Ending> {
+fn answer(arguments: Arguments, adapters: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
     let common = arguments.common;
     match arguments.command {
-        Command::Serve => serve::run(&common, out),
-        Command::Demo => demo::run(out),
-        Command::Sandbox { listen, count_only } => sandbox::run(&listen, count_only, out),
-        Command::Check => check::run(&common, out),
-        Command::Preview(arguments) => preview::run(&common, &arguments, out),
-        Command::Adapters { name } => adapters::run(&common, name.as_deref(), out),
-        Command::TestAdapter { folder, update } => test_adapter::run(&common, &folder, update, out),
+        Command::Serve => serve::run(&common, adapters, out),
+        Command::Demo => demo::run(adapters, out),
+        Command::Sandbox { listen, count_only } => sandbox::run(adapters, &listen, count_only, out),
+        Command::Check => check::run(&common, adapters, out),
+        Command::Preview(arguments) => preview::run(&common, adapters, &arguments, out),
+        Command::Adapters { name } => adapters::run(&common, adapters, name.as_deref(), out),
+        Command::TestAdapter { folder, update } => test_adapter::run(&common, adapters, &folder, update, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
 }

@@ -4,10 +4,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use fanout_sdk::destination::{Clock, Destination as _, Request};
+use fanout_sdk::adapter;
+use fanout_sdk::destination::{self, Clock as _, Request};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::json::Doc;
-use fanout_sdk::manifest::Plan;
+use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::normalise::{self, envelope};
 use fanout_sdk::problem::nearest;
@@ -30,8 +31,14 @@ struct Preview<'a> {
 }
 
 /// Shows what would be sent.
-pub fn run(common: &Common, arguments: &PreviewArguments, out: &mut dyn Write) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } = config::load(&common.config, &AdapterSet::open_boxed);
+pub fn run(
+    common: &Common,
+    built_in: &[adapter::Adapter],
+    arguments: &PreviewArguments,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
+    let open = |folder: Option<&Path>| AdapterSet::open_boxed(built_in, folder);
+    let Loaded { config, errors, warnings } = config::load(&common.config, &open);
     let Some(config) = config else {
         output::problems(&mut io::stderr(), &errors, &warnings)?;
         return Ok(Ending::Wrong);
@@ -43,7 +50,7 @@ pub fn run(common: &Common, arguments: &PreviewArguments, out: &mut dyn Write) -
             return Ok(Ending::Wrong);
         }
     };
-    let adapters = AdapterSet::open(config.adapters_dir.as_deref());
+    let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
     let event = match read_event(arguments.event.as_deref(), adapters.paths()) {
         Ok(event) => event,
         Err(message) => {
@@ -143,8 +150,12 @@ fn preview<'a>(
     if destination.paused {
         preview.warnings.push("paused: calls are kept until the destination goes on".to_owned());
     }
-    match adapters.bind(destination) {
-        Ok(plan) => fill(&mut preview, destination, &plan, event, arguments),
+    let Some(adapter) = adapters.get(&destination.adapter) else {
+        preview.skipped = Some(format!("settings: there is no adapter `{}`", destination.adapter));
+        return preview;
+    };
+    match adapter.bind(&destination.name, &destination.settings) {
+        Ok(vendor) => fill(&mut preview, destination, &adapter.manifest, &*vendor, event, arguments),
         // `load` has judged the settings already; this is for what changed since.
         Err(problems) => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -158,11 +169,11 @@ fn preview<'a>(
 fn fill(
     preview: &mut Preview<'_>,
     destination: &Destination,
-    plan: &Plan,
+    manifest: &Manifest,
+    vendor: &dyn destination::Destination,
     event: &Arc<Event>,
     arguments: &PreviewArguments,
 ) {
-    let manifest = plan.manifest();
     let sources = destination.sources.clone();
     let target =
         Target::new(&destination.name, manifest.name(), manifest.aliases(), manifest.opt_in(), sources);
@@ -185,11 +196,16 @@ fn fill(
             return;
         }
     };
-    match plan.render(event, options) {
+    match vendor.render(event, options) {
         Ok(item) => {
             preview.warnings.extend(item.warnings.iter().map(shown));
-            preview.requests =
-                fanout_sdk::preview::preview(plan, &[item], Vec::new(), &SystemClock, arguments.show_secrets);
+            preview.requests = fanout_sdk::preview::preview(
+                vendor,
+                &[item],
+                Vec::new(),
+                &SystemClock,
+                arguments.show_secrets,
+            );
         }
         Err(skip) => preview.skipped = Some(format!("{}: {}", skip.reason, skip.detail)),
     }

@@ -3,16 +3,18 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use fanout_sdk::adapter::Adapter;
+
 use super::serve::Signals;
 use super::{Ending, output, runtime};
 use crate::clock::SystemClock;
 use crate::sandbox::{Options, Sandbox, SandboxError};
 
 /// Runs the sandbox until it is told to stop.
-pub fn run(listen: &str, count_only: bool, out: &mut dyn Write) -> io::Result<Ending> {
+pub fn run(adapters: &[Adapter], listen: &str, count_only: bool, out: &mut dyn Write) -> io::Result<Ending> {
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let sandbox = match start(listen, count_only).await {
+        let sandbox = match start(adapters, listen, count_only).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
                 output::complain(&error.to_string());
@@ -28,8 +30,7 @@ pub fn run(listen: &str, count_only: bool, out: &mut dyn Write) -> io::Result<En
 }
 
 /// A sandbox that answers as the built-in adapters' vendors do.
-pub async fn start(listen: &str, count_only: bool) -> Result<Sandbox, SandboxError> {
-    let vendors = fanout_destinations::builtin();
-    let answers = vendors.iter().filter_map(|vendor| Some((vendor.name, vendor.sandbox?))).collect();
+pub async fn start(adapters: &[Adapter], listen: &str, count_only: bool) -> Result<Sandbox, SandboxError> {
+    let answers = adapters.iter().filter_map(|adapter| Some((adapter.name, adapter.sandbox?))).collect();
     Sandbox::start(listen, Options { vendors: answers, count_only }, Arc::new(SystemClock)).await
 }

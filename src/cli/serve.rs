@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use fanout_sdk::adapter::Adapter;
+
 use super::args::Common;
 use super::{Ending, output, runtime};
 use crate::app::{Instance, StartError};
@@ -12,8 +14,9 @@ use crate::config::{self, AdapterSet, Config, Loaded};
 use crate::telemetry::{self, LogFormat};
 
 /// Runs the router.
-pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } = config::load(&common.config, &AdapterSet::open_boxed);
+pub fn run(common: &Common, built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
+    let Loaded { config, errors, warnings } =
+        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
     let Some(config) = config else {
         output::problems(&mut io::stderr(), &errors, &warnings)?;
         return Ok(Ending::Wrong);
@@ -21,7 +24,7 @@ pub fn run(common: &Common, out: &mut dyn Write) -> io::Result<Ending> {
     for warning in &warnings {
         output::complain(&warning.to_string());
     }
-    let adapters = AdapterSet::open(config.adapters_dir.as_deref());
+    let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
     let format = if common.json { LogFormat::Json } else { LogFormat::Text };
     if let Err(problem) = telemetry::init_logging(format, &config::log_filter()) {
         output::complain(&problem);

@@ -4,8 +4,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fanout_sdk::testkit::conformance::{self, Adapter, Conformance};
-use fanout_sdk::testkit::{Report, manifest_factory, run_folder};
+use fanout_sdk::adapter::{Adapter, Code};
+use fanout_sdk::testkit::conformance::{self, Candidate, Conformance};
+use fanout_sdk::testkit::{Report, factory, run_folder};
 use serde_json::json;
 
 use super::args::Common;
@@ -19,7 +20,13 @@ const ENDINGS: &[&str] = &["delivered", "skip", "rejected", "retry"];
 const WAIVERS: &str = "conformance.toml";
 
 /// Runs the cases; with `update`, writes them as they were seen. Where they pass, runs the conformance suite.
-pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) -> io::Result<Ending> {
+pub fn run(
+    common: &Common,
+    adapters: &[Adapter],
+    folder: &Path,
+    update: bool,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
     let manifest = folder.join("manifest.toml");
     let (text, cases) = match read(&manifest, folder) {
         Ok(read) => read,
@@ -28,7 +35,7 @@ pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) ->
             return Ok(Ending::Wrong);
         }
     };
-    let factory = match manifest_factory(&manifest.display().to_string(), &text) {
+    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, folder)) {
         Ok(factory) => factory,
         Err(problems) => {
             for problem in problems {
@@ -50,7 +57,7 @@ pub fn run(common: &Common, folder: &Path, update: bool, out: &mut dyn Write) ->
         cases = rewrite(folder, cases, &report)?;
         report = run_folder(&*factory, &cases);
     }
-    let subject = Adapter::of_manifest(&*factory, "manifest.toml", &text, &cases, waivers.as_deref());
+    let subject = Candidate::of_manifest(&*factory, "manifest.toml", &text, &cases, waivers.as_deref());
     // What cases get wrong, every check would get wrong once more.
     let suite = subject.ok().filter(|_| report.passed()).map(|subject| conformance::run(&subject));
     if common.json {
@@ -118,6 +125,12 @@ fn waivers(folder: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
+}
+
+/// The Rust code of the built-in adapter whose folder this is.
+fn code_of(adapters: &[Adapter], folder: &Path) -> Option<Code> {
+    let folder = std::path::absolute(folder).ok()?;
+    adapters.iter().find(|adapter| folder.file_name().is_some_and(|name| name == adapter.name))?.code
 }
 
 type Files = Vec<(String, String)>;

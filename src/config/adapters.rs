@@ -1,11 +1,13 @@
-//! The adapters that a configuration may name: the built-in ones and those of the operator's own folder. It loads
-//! manifests and puts settings in; what they mean is the engine's business.
+//! The adapters that a configuration may name: those that are built into the binary and those of the operator's own
+//! folder. It loads manifests and puts settings in; what they mean is the engine's business.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fanout_sdk::manifest::{Manifest, Plan};
+use fanout_sdk::adapter::{self, Code};
+use fanout_sdk::destination;
+use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
 
@@ -20,6 +22,21 @@ pub struct Adapter {
     pub manifest: Arc<Manifest>,
     /// Its folder; `None` for a built-in one.
     pub folder: Option<PathBuf>,
+    code: Option<Code>,
+}
+
+impl Adapter {
+    /// Puts a destination's settings in.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn bind(
+        &self,
+        destination: &str,
+        settings: &toml::Table,
+    ) -> Result<Box<dyn destination::Destination>, Vec<Problem>> {
+        Ok(adapter::destination(self.manifest.bind(destination, settings)?, self.code))
+    }
 }
 
 /// The adapters that there are, in the order of their names, and the paths that their manifests mention together.
@@ -33,12 +50,12 @@ pub struct AdapterSet {
 }
 
 impl AdapterSet {
-    /// Loads the built-in adapters and those of a folder, which holds a folder for each. A broken one becomes a problem
-    /// and the others are there.
-    pub fn open(folder: Option<&Path>) -> AdapterSet {
+    /// Loads the adapters that are built in and those of a folder, which holds a folder for each. A broken one becomes a
+    /// problem and the others are there.
+    pub fn open(built_in: &[adapter::Adapter], folder: Option<&Path>) -> AdapterSet {
         let mut set = AdapterSet::default();
-        for adapter in fanout_destinations::builtin() {
-            set.load(adapter.name, &format!("{}/manifest.toml", adapter.name), adapter.manifest, None);
+        for adapter in built_in {
+            set.load_built_in(adapter);
         }
         if let Some(folder) = folder {
             match manifests_in(folder) {
@@ -53,8 +70,8 @@ impl AdapterSet {
     }
 
     /// As [`AdapterSet::open`], for [`super::load`].
-    pub fn open_boxed(folder: Option<&Path>) -> Box<dyn Adapters> {
-        Box::new(AdapterSet::open(folder))
+    pub fn open_boxed(built_in: &[adapter::Adapter], folder: Option<&Path>) -> Box<dyn Adapters> {
+        Box::new(AdapterSet::open(built_in, folder))
     }
 
     /// Every adapter, in the order of their names.
@@ -76,9 +93,9 @@ impl AdapterSet {
     ///
     /// # Errors
     /// Everything that is wrong with the settings; none after [`super::load`] found none.
-    pub fn bind(&self, destination: &Destination) -> Result<Plan, Vec<Problem>> {
+    pub fn bind(&self, destination: &Destination) -> Result<Box<dyn destination::Destination>, Vec<Problem>> {
         match self.get(&destination.adapter) {
-            Some(adapter) => adapter.manifest.bind(&destination.name, &destination.settings),
+            Some(adapter) => adapter.bind(&destination.name, &destination.settings),
             None => {
                 let message = format!("there is no adapter `{}`", destination.adapter);
                 let remedy = "see `fanout adapters`".to_owned();
@@ -87,16 +104,45 @@ impl AdapterSet {
         }
     }
 
-    fn load(&mut self, name: &str, file: &str, text: &str, folder: Option<PathBuf>) {
-        match Manifest::load(file, text, &mut self.names) {
+    fn load_built_in(&mut self, adapter: &adapter::Adapter) {
+        let file = adapter.file();
+        if !super::read::is_name(adapter.name) {
+            let message = format!("\"{}\" is no name for an adapter", adapter.name);
+            return self.problem(Path::new(&file), message, "use 1 to 64 of `a-z`, `0-9`, `_` and `-`");
+        }
+        if self.is_taken(adapter.name) {
+            let message = format!("two of the adapters built into this binary are called `{}`", adapter.name);
+            return self.problem(
+                Path::new(&file),
+                message,
+                "give one of them another name and build it again",
+            );
+        }
+        let loaded = adapter.load(&mut self.names);
+        self.add(adapter.name, loaded, None, adapter.code);
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        loaded: Result<Manifest, Vec<Problem>>,
+        folder: Option<PathBuf>,
+        code: Option<Code>,
+    ) {
+        match loaded {
             Ok(manifest) => {
-                self.adapters.push(Adapter { name: name.to_owned(), manifest: Arc::new(manifest), folder });
+                let manifest = Arc::new(manifest);
+                self.adapters.push(Adapter { name: name.to_owned(), manifest, folder, code });
             }
             Err(problems) => {
                 self.broken.push(name.to_owned());
                 self.problems.extend(problems);
             }
         }
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.broken.iter().any(|broken| broken == name)
     }
 
     fn load_own(&mut self, path: &Path) {
@@ -110,7 +156,7 @@ impl AdapterSet {
             );
             return;
         }
-        if self.get(name).is_some() {
+        if self.is_taken(name) {
             self.problem(
                 folder,
                 format!("there is a built-in adapter `{name}`"),
@@ -119,7 +165,10 @@ impl AdapterSet {
             return;
         }
         match std::fs::read_to_string(path) {
-            Ok(text) => self.load(name, &path.display().to_string(), &text, Some(folder.to_owned())),
+            Ok(text) => {
+                let loaded = Manifest::load(&path.display().to_string(), &text, &mut self.names);
+                self.add(name, loaded, Some(folder.to_owned()), None);
+            }
             Err(error) => {
                 self.problem(path, format!("the manifest cannot be read: {error}"), "check who may read it")
             }
@@ -157,7 +206,7 @@ impl Adapters for AdapterSet {
 
     fn check(&self, adapter: &str, destination: &str, settings: &toml::Table) -> Vec<SettingProblem> {
         let Some(adapter) = self.get(adapter) else { return Vec::new() };
-        match adapter.manifest.bind(destination, settings) {
+        match adapter.bind(destination, settings) {
             Ok(_) => Vec::new(),
             Err(problems) => problems.into_iter().map(|problem| locate(problem, destination)).collect(),
         }
@@ -178,6 +227,8 @@ fn locate(problem: Problem, destination: &str) -> SettingProblem {
 
 #[cfg(test)]
 mod tests {
+    use fanout_sdk::manifest::Plan;
+
     use super::*;
 
     const ACME: &str = r#"
@@ -210,7 +261,7 @@ body = { id = "{identity}", mail = "{traits.email}" }
     #[test]
     fn built_in_and_own_adapters_stand_side_by_side() {
         let folder = folder_with(&[("acme/manifest.toml", ACME), ("notes.txt", ""), ("empty/readme.md", "")]);
-        let set = AdapterSet::open(Some(folder.path()));
+        let set = AdapterSet::open(fanout_destinations::builtin(), Some(folder.path()));
         assert_eq!(messages(&set.problems), Vec::<&str>::new());
         assert!(set.all().is_sorted_by_key(|adapter| &adapter.name));
         assert_eq!(set.get("acme").unwrap().folder.as_deref(), Some(folder.path().join("acme").as_path()));
@@ -225,7 +276,7 @@ body = { id = "{identity}", mail = "{traits.email}" }
             ("My Own/manifest.toml", ACME),
             ("broken/manifest.toml", "adapter = 1"),
         ]);
-        let set = AdapterSet::open(Some(folder.path()));
+        let set = AdapterSet::open(fanout_destinations::builtin(), Some(folder.path()));
         let messages = messages(&set.problems);
         assert!(messages.contains(&"there is a built-in adapter `mixpanel`"), "{messages:?}");
         assert!(messages.contains(&"\"My Own\" is no name for an adapter"), "{messages:?}");
@@ -235,14 +286,41 @@ body = { id = "{identity}", mail = "{traits.email}" }
                 .any(|problem| problem.file.ends_with("broken/manifest.toml") && problem.line > 0)
         );
         assert!(set.get("broken").is_none() && set.names().contains(&"broken".to_owned()));
-        let gone = AdapterSet::open(Some(&folder.path().join("gone")));
+        let gone = AdapterSet::open(fanout_destinations::builtin(), Some(&folder.path().join("gone")));
         assert!(gone.problems[0].message.starts_with("`adapters_dir` cannot be read"), "{:?}", gone.problems);
+    }
+
+    fn as_it_is(plan: Plan) -> Box<dyn destination::Destination> {
+        Box::new(plan)
+    }
+
+    fn binary_with(own: adapter::Adapter) -> AdapterSet {
+        let built_in: Vec<_> = fanout_destinations::builtin().iter().copied().chain([own]).collect();
+        AdapterSet::open(&built_in, None)
+    }
+
+    #[test]
+    fn a_binary_may_carry_adapters_of_its_own() {
+        let acme =
+            adapter::Adapter { name: "acme", manifest: ACME, sandbox: None, code: Some(as_it_is as Code) };
+        let set = binary_with(acme);
+        assert_eq!(messages(&set.problems), Vec::<&str>::new());
+        assert!(set.get("acme").unwrap().bind("mine", &"key = 'k'".parse().unwrap()).is_ok());
+
+        for (name, message) in [
+            ("mixpanel", "two of the adapters built into this binary are called `mixpanel`"),
+            ("My Own", "\"My Own\" is no name for an adapter"),
+        ] {
+            let set = binary_with(adapter::Adapter { name, ..acme });
+            assert_eq!(messages(&set.problems), [message]);
+            assert_eq!(set.problems[0].file, format!("{name}/manifest.toml"));
+        }
     }
 
     #[test]
     fn the_engines_words_lead_to_the_setting() {
         let folder = folder_with(&[("acme/manifest.toml", ACME)]);
-        let set = AdapterSet::open(Some(folder.path()));
+        let set = AdapterSet::open(fanout_destinations::builtin(), Some(folder.path()));
         for (settings, path, message) in [
             ("", "key", "setting key is missing"),
             ("key = 'k'\nregon = 'us'", "regon", "unknown setting regon"),

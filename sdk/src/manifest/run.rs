@@ -26,7 +26,7 @@ const MOST_REQUESTS: usize = 1_000;
 
 /// One `send` of a manifest's requests. Code beside a manifest drives it; a manifest alone is [`Run::finish`].
 ///
-/// ```ignore
+/// ```text
 /// let mut run = self.plan.run(context, items);
 /// for at in 0..items.len() {
 ///     while let Some(told) = run.upsert(at).await {

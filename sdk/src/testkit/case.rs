@@ -89,6 +89,21 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// Reads canned answers: a JSON list of what a case writes as `response`.
+///
+/// # Errors
+/// What is wrong with the first one that is wrong, and where it stands.
+pub fn read_answers(text: &str) -> Result<Vec<Result<Answer, NoAnswer>>, String> {
+    let doc = Doc::parse(text.into()).map_err(|error| format!("it is no JSON: {error}"))?;
+    if doc.root().kind() != Kind::List {
+        return Err("it must be a list of answers, such as [{\"status\": 200, \"body\": {}}]".to_owned());
+    }
+    let read = |(position, response)| {
+        read_answer(response).map_err(|problem| format!("answer {position}, counted from 0: {problem}"))
+    };
+    doc.root().elements().enumerate().map(read).collect()
+}
+
 /// `{"status": 200, "headers": {…}, "body": …}`, a text body as it is, other JSON as JSON; or `{"none": "timeout"}`.
 pub(super) fn read_answer(response: Json<'_>) -> Result<Result<Answer, NoAnswer>, String> {
     if let Some(none) = response.get("none").and_then(Json::text) {
@@ -107,7 +122,7 @@ pub(super) fn read_answer(response: Json<'_>) -> Result<Result<Answer, NoAnswer>
         None => body.raw().to_owned(),
     });
     let body = body.unwrap_or_default().into_bytes().into();
-    Ok(Ok(Answer { status: status.ok_or("\"response\" needs a \"status\" or \"none\"")?, headers, body }))
+    Ok(Ok(Answer { status: status.ok_or("an answer needs a \"status\" or \"none\"")?, headers, body }))
 }
 
 fn scalar_text(value: Json<'_>) -> String {

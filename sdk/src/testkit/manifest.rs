@@ -1,8 +1,9 @@
-//! Makes the subjects of golden cases from a manifest.
+//! Makes the subjects of golden cases from a manifest, with its adapter's Rust code where it has some.
 
 use std::sync::Arc;
 
 use super::{Factory, Subject};
+use crate::adapter::{self, Adapter, Code};
 use crate::json::{Json, Kind};
 use crate::manifest::Manifest;
 use crate::names::Names;
@@ -10,11 +11,31 @@ use crate::names::Names;
 /// The name under which a case's destination is configured.
 pub(super) const DESTINATION: &str = "case";
 
-/// Loads a manifest, and gives what configures it with a case's settings.
+/// Loads an adapter that is a manifest alone, and gives what configures it with a case's settings.
 ///
 /// # Errors
 /// Everything that is wrong with the manifest, with line and column.
 pub fn manifest_factory(file_name: &str, text: &str) -> Result<Box<Factory<'static>>, Vec<String>> {
+    factory(file_name, text, None)
+}
+
+/// Loads an adapter as a binary carries it, and gives what configures it with a case's settings.
+///
+/// # Errors
+/// As [`manifest_factory`].
+pub fn adapter_factory(adapter: &Adapter) -> Result<Box<Factory<'static>>, Vec<String>> {
+    factory(&adapter.file(), adapter.manifest, adapter.code)
+}
+
+/// Loads a manifest with the Rust code that goes with it, and gives what configures both with a case's settings.
+///
+/// # Errors
+/// As [`manifest_factory`].
+pub fn factory(
+    file_name: &str,
+    text: &str,
+    code: Option<Code>,
+) -> Result<Box<Factory<'static>>, Vec<String>> {
     let mut names = Names::default();
     let manifest = Manifest::load(file_name, text, &mut names)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -28,7 +49,8 @@ pub fn manifest_factory(file_name: &str, text: &str) -> Result<Box<Factory<'stat
         let plan = manifest
             .bind(DESTINATION, &settings)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        Ok(Subject { destination: Box::new(plan), names: names.clone(), spellings: spellings.clone() })
+        let destination = adapter::destination(plan, code);
+        Ok(Subject { destination, names: names.clone(), spellings: spellings.clone() })
     }))
 }
 

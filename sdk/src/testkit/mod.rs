@@ -16,7 +16,8 @@ use crate::destination::Destination;
 use crate::json::Json;
 use crate::names::Names;
 
-pub use manifest::manifest_factory;
+pub use case::read_answers;
+pub use manifest::{adapter_factory, factory, manifest_factory};
 pub use run::run_case;
 pub use script::{FixedClock, Script};
 

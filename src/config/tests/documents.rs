@@ -29,7 +29,9 @@ fn example_world(text: &str) -> Loaded {
         _ => Ok(String::new()),
     };
     let world = World { variable: &variable, file: &file };
-    resolve("config.example.toml", text, &world, &|_| AdapterSet::open_boxed(None))
+    resolve("config.example.toml", text, &world, &|_| {
+        AdapterSet::open_boxed(fanout_destinations::builtin(), None)
+    })
 }
 
 #[test]
@@ -48,7 +50,9 @@ fn the_example_is_correct_as_it_stands_and_in_full() {
 fn the_example_needs_only_its_write_key() {
     let variable = |name: &str| (name == "FANOUT_WRITE_KEY").then(|| "0123456789".to_owned());
     let world = World { variable: &variable, file: &|_| Ok(String::new()) };
-    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| AdapterSet::open_boxed(None));
+    let loaded = resolve("config.example.toml", EXAMPLE, &world, &|_| {
+        AdapterSet::open_boxed(fanout_destinations::builtin(), None)
+    });
     assert_eq!(shown(&loaded.errors), Vec::<String>::new());
 }
 
