@@ -261,6 +261,53 @@ fn preview_writes_one_line_for_each_destination() {
 }
 
 #[test]
+fn preview_takes_the_vendors_answers() {
+    let folder = with_adapter();
+    let preview = |answers: &str| {
+        std::fs::write(folder.path("answers.json"), answers).unwrap();
+        let arguments =
+            ["preview", "--json", "--to", "first", "--responses", "answers.json", "--event", "call.json"];
+        parts(&folder.run(&arguments, VARIABLES))
+    };
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u1","traits":{"email":"ada@example.com"}}"#)
+        .unwrap();
+    // This adapter makes one request, whatever is answered.
+    for (answers, warnings) in [
+        ("[]", serde_json::json!([])),
+        (r#"[{"none":"timeout"}]"#, serde_json::json!([])),
+        (
+            r#"[{"status":500},{"status":200,"body":{"id":1}}]"#,
+            serde_json::json!(["responses: 1 of 2 were asked for; the rest was not needed"]),
+        ),
+    ] {
+        let (code, out, err) = preview(answers);
+        assert_eq!((code, err.as_str()), (0, ""), "{answers}");
+        let line = &lines_of_json(&out)[0];
+        assert_eq!(
+            (line["requests"].as_array().unwrap().len(), &line["warnings"]),
+            (1, &warnings),
+            "{answers}"
+        );
+    }
+    for (answers, message) in [
+        ("{", "answers.json: it is no JSON: "),
+        ("{}", "answers.json: it must be a list of answers, such as [{\"status\": 200, \"body\": {}}]"),
+        (
+            r#"[{"status":200},{"stats":200}]"#,
+            "answer 1, counted from 0: an answer needs a \"status\" or \"none\"",
+        ),
+        (r#"[{"none":"maybe"}]"#, "\"none\" is \"maybe\"; allowed: timeout, connection, refused"),
+    ] {
+        let (code, out, err) = preview(answers);
+        assert_eq!((code, out.as_str()), (1, ""), "{answers}");
+        assert!(err.contains(message), "{err}");
+    }
+    let (code, _, err) = parts(&folder.run(&["preview", "--responses", "gone.json"], VARIABLES));
+    assert_eq!(code, 1);
+    assert!(err.contains("cannot read gone.json"), "{err}");
+}
+
+#[test]
 fn preview_shows_secrets_only_when_asked() {
     let folder = with_adapter();
     let arguments = ["preview", "--to", "third", "--show-secrets", "--event", "call.json"];

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Purpose, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use tokio::time::Instant;
@@ -110,8 +110,16 @@ impl Work {
             purpose: Purpose::Deliver,
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
+        self.warn(&left_out(&verdicts));
         (verdicts, start.elapsed())
     }
+}
+
+/// Successes that are not whole, because the vendor refused a part.
+fn left_out(verdicts: &[Verdict]) -> Vec<Warning> {
+    let is_done = |verdict: &&Verdict| matches!(verdict.outcome, Outcome::Delivered | Outcome::Submitted);
+    let odd = verdicts.iter().filter(is_done).filter(|verdict| !verdict.reason.is_empty());
+    odd.map(|verdict| Warning { kind: "delivered_in_part", about: verdict.reason.clone() }).collect()
 }
 
 /// Deliveries to be settled in one go, and how they are counted.

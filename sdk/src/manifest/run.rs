@@ -54,6 +54,8 @@ pub struct Run<'r> {
 struct State<'r> {
     /// Decided for good.
     verdict: Option<Verdict>,
+    /// What is left out of it, for the verdict of a success.
+    left_out: String,
     /// One of its requests was only submitted.
     submitted: bool,
     /// The requests that `send:` rules asked for.
@@ -129,6 +131,14 @@ impl<'r> Run<'r> {
         self.decide_all(&[at], verdict);
     }
 
+    /// Says that an item's success will not be whole: the vendor refuses a part of it, which is left out.
+    pub fn leave_out(&mut self, at: usize, what: &str) {
+        let what = self.verdict(Outcome::Delivered, what, "").reason;
+        if let Some(state) = self.states.get_mut(at) {
+            state.left_out = what;
+        }
+    }
+
     /// Makes a request on demand for one item.
     pub async fn ask(&mut self, at: usize, request: &str) -> Said {
         let found = self.plan.program.requests.iter().position(|known| &*known.name == request);
@@ -177,13 +187,13 @@ impl<'r> Run<'r> {
             self.end_untold(at, &told);
         }
         let nothing: Arc<str> = "".into();
-        let done = |submitted| Verdict {
+        let done = |submitted, reason| Verdict {
             outcome: if submitted { Outcome::Submitted } else { Outcome::Delivered },
-            reason: String::new(),
+            reason,
             answer: nothing.clone(),
         };
         let ends = self.states.into_iter();
-        ends.map(|state| state.verdict.unwrap_or_else(|| done(state.submitted))).collect()
+        ends.map(|state| state.verdict.unwrap_or_else(|| done(state.submitted, state.left_out))).collect()
     }
 
     /// Nobody does anything about what was told: the vendor has refused it.

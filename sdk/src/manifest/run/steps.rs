@@ -10,8 +10,9 @@ use crate::manifest::bound::{Plan, is_wanted};
 use crate::manifest::outcomes::{Decision, What};
 use crate::manifest::plan::UpsertPlan;
 
-/// A vendor that says twice that it has a person and does not have it is asked again later.
-const MOST_CONTRADICTIONS: u8 = 2;
+/// How often the vendor may change its mind about a person before it is asked again later. Recovering from a conflict with
+/// somebody who was archived takes three: it is there, it is restored, it is the right one.
+const MOST_CONTRADICTIONS: u8 = 4;
 
 /// What comes next for an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -92,7 +92,7 @@ fn shown_at_rest(scene: &Scene, secrets: &[Secret]) -> Vec<String> {
 
 /// What `fanout preview` shows of an item: without answers, and with those of the case.
 fn previewed(scene: &Scene, item: &Item) -> Vec<Request> {
-    let answers = scene.exchanges.iter().filter_map(|(_, reply)| reply.clone().ok()).collect();
+    let answers = scene.exchanges.iter().map(|(_, reply)| reply.clone()).collect();
     let shown = |answers| {
         let (destination, item) = (&*scene.subject.destination, std::slice::from_ref(item));
         preview(destination, item, answers, &scene.clock, false)
