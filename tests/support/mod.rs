@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -206,9 +207,16 @@ pub fn post(address: &str, path: &str, key: &str, body: &serde_json::Value) -> s
     )
 }
 
-/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place.
+/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place. Its port
+/// is none that the system gives to outgoing connections, of which one could take it before the server does.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// The stand-in for the vendors, as a process of its own.
@@ -258,4 +266,61 @@ pub fn write_config(folder: &Path, text: &str) -> String {
     let path = folder.join("fanout.toml");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
+}
+
+/// The write key of a `Service`'s only source.
+pub const KEY: &str = "test-write-key";
+
+/// A fanout with an address, a configuration and a data directory of its own: started, killed and started again at will.
+pub struct Service {
+    /// Where the tracking API listens.
+    pub address: String,
+    config: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// One that sends to a stand-in instead of the vendors. `destinations` are tables as they stand in a file.
+    pub fn new(sandbox: &str, destinations: &str) -> Service {
+        Service::with_server(sandbox, "", destinations)
+    }
+
+    /// One with further lines of `[server]`.
+    pub fn with_server(sandbox: &str, server: &str, destinations: &str) -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = format!(
+            r#"
+            [server]
+            listen = "{address}"
+            {server}
+            [admin]
+            listen = "127.0.0.1:0"
+            [[sources]]
+            name = "app"
+            write_key = "{KEY}"
+            [queue]
+            path = "{}/data"
+            [sandbox]
+            url = "{sandbox}"
+            {destinations}
+            "#,
+            folder.path().display(),
+        );
+        let config = write_config(folder.path(), &config);
+        Service { address, config, _folder: folder }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn serve(&self) -> Process {
+        let mut process = Process::fanout(&["serve", "--config", &self.config]);
+        process.wait_for("ready");
+        process
+    }
+
+    /// Posts to a path of the tracking API, which must take it.
+    pub fn accept(&self, path: &str, body: &serde_json::Value) {
+        let reply = post(&self.address, path, KEY, body).unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+    }
 }

@@ -1,0 +1,79 @@
+//! What each vendor must be sent for a user whom an SDK of `tests/sdk_clients.rs` identified once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+use std::collections::BTreeMap;
+
+use md5::{Digest, Md5};
+use serde_json::{Value, json};
+
+use crate::table::User;
+use crate::vendors::{Recorded, Vendor, Vendors};
+
+/// What a vendor was sent, by user, in the order of arrival.
+pub fn sent(vendors: &Vendors, vendor: Vendor) -> BTreeMap<String, Vec<Value>> {
+    let mut users = BTreeMap::<String, Vec<Value>>::new();
+    for request in vendors.requests(vendor) {
+        for (user, what) in items(&request) {
+            users.entry(user).or_default().push(what);
+        }
+    }
+    users
+}
+
+/// The users that a request is about, each with its part of the request.
+fn items(request: &Recorded) -> Vec<(String, Value)> {
+    let whole = json!({"request": line(request), "body": request.body});
+    match request.vendor {
+        Vendor::Mixpanel => {
+            assert_eq!(line(request), "POST /engage?ip=0&strict=1&verbose=1");
+            let records = request.body.as_array().unwrap().iter();
+            records
+                .map(|record| {
+                    let id = record["$distinct_id"].as_str().unwrap();
+                    (id.trim_start_matches("$device:").to_owned(), record.clone())
+                })
+                .collect()
+        }
+        Vendor::Mailchimp => vec![(user_of(&request.body["email_address"]), whole)],
+        vendor => panic!("no expectations for {vendor:?}"),
+    }
+}
+
+fn line(request: &Recorded) -> String {
+    let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    format!("{} {}{query}", request.method, request.path)
+}
+
+fn user_of(email: &Value) -> String {
+    email.as_str().unwrap().strip_suffix("@example.com").unwrap().to_owned()
+}
+
+/// What a vendor's documentation asks for.
+pub fn expected(vendor: Vendor, user: &User) -> Vec<Value> {
+    let User { name, is_known, logins } = user;
+    let email = format!("{name}@example.com");
+    match vendor {
+        Vendor::Mixpanel => {
+            let id = if *is_known { name.clone() } else { format!("$device:{name}") };
+            vec![
+                json!({"$token": "TOKEN", "$distinct_id": id, "$ip": "0", "$set": {
+                    "$email": email, "$first_name": "Ada", "$last_name": "Byron", "$name": "Ada Byron",
+                    "$created": "2024-03-05T09:30:00", "$city": "London",
+                    "address": {"postal_code": "0123"}, "logins": logins,
+                }}),
+                json!({"$token": "TOKEN", "$distinct_id": id, "$ip": "0", "$unset": ["old_key"]}),
+            ]
+        }
+        Vendor::Mailchimp => {
+            let hash = format!("{:x}", Md5::digest(&email));
+            vec![json!({
+                "request": format!("PUT /3.0/lists/ea7918abb6/members/{hash}?skip_merge_validation=true"),
+                "body": {"email_address": email, "status_if_new": "subscribed", "merge_fields": {
+                    "FNAME": "Ada", "LNAME": "Byron", "CREATEDAT": "2024-03-05", "LOGINS": logins.to_string(),
+                    "OLDKEY": "",
+                }},
+            })]
+        }
+        vendor => panic!("no expectations for {vendor:?}"),
+    }
+}
