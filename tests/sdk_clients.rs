@@ -27,7 +27,7 @@ use table::{SDKS, Sdk, User, wire};
 use vendors::{Vendor, Vendors};
 
 /// Where the users of every SDK must arrive.
-const VENDORS: [Vendor; 2] = [Vendor::Mixpanel, Vendor::Mailchimp];
+const VENDORS: [Vendor; 3] = [Vendor::Mixpanel, Vendor::Mailchimp, Vendor::Intercom];
 
 /// Each `send` identifies so many known users, and as many anonymous ones.
 const USERS: u64 = 5;
@@ -43,9 +43,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
+        let vendors = Vendors::start();
+        vendors.declare(&["logins", "old_key", "address_city", "address_postal_code"]);
         Rig {
             folder: tempfile::tempdir().unwrap(),
-            vendors: Vendors::start(),
+            vendors,
             address: free_address(),
             tls_address: free_address(),
             admin: free_address(),

@@ -35,6 +35,12 @@ fn items(request: &Recorded) -> Vec<(String, Value)> {
                 .collect()
         }
         Vendor::Mailchimp => vec![(user_of(&request.body["email_address"]), whole)],
+        Vendor::Intercom => {
+            let asked_for = request.path.strip_prefix("/contacts/find_by_external_id/").map(str::to_owned);
+            let body = &request.body;
+            let email = if request.is("/contacts/search") { &body["query"]["value"] } else { &body["email"] };
+            vec![(asked_for.unwrap_or_else(|| user_of(email)), whole)]
+        }
         vendor => panic!("no expectations for {vendor:?}"),
     }
 }
@@ -73,6 +79,24 @@ pub fn expected(vendor: Vendor, user: &User) -> Vec<Value> {
                     "OLDKEY": "",
                 }},
             })]
+        }
+        Vendor::Intercom => {
+            let look_up = json!({"request": format!("GET /contacts/find_by_external_id/{name}"), "body": ""});
+            let search = json!({"query": {"field": "email", "operator": "=", "value": email}});
+            let mut contact = json!({
+                "role": "user", "email": email, "name": "Ada Byron", "signed_up_at": 1_709_631_000,
+                "custom_attributes": {
+                    "logins": logins, "old_key": null, "address_city": "London", "address_postal_code": "0123",
+                },
+            });
+            if *is_known {
+                contact["external_id"] = json!(name);
+            }
+            let others = [
+                json!({"request": "POST /contacts/search", "body": search}),
+                json!({"request": "POST /contacts", "body": contact}),
+            ];
+            is_known.then_some(look_up).into_iter().chain(others).collect()
         }
         vendor => panic!("no expectations for {vendor:?}"),
     }
