@@ -129,14 +129,14 @@ fn a_mailchimp_member_keeps_its_status_and_who_left_stays_away() {
     let vendors = Vendors::start();
     vendors.declare(&["plan_tier"]);
     let member = json!({"email_address": "Ada@Example.com", "status_if_new": "subscribed",
-        "merge_fields": {"FNAME": "Ada", "PLANTIER": "gold", "NOSUCHTAG": "x"}});
+        "merge_fields": {"FNAME": "Ada", "PLANTIER": "7", "NOSUCHTAG": "x"}});
     assert_eq!(mailchimp(&vendors, &format!("PUT {ADA}"), member.clone()).0, 200);
     let people = vendors.people(Vendor::Mailchimp);
     assert_eq!(
         people["ada@example.com"].attributes["merge_fields"],
-        json!({"FNAME": "Ada", "PLANTIER": "gold"})
+        json!({"FNAME": "Ada", "PLANTIER": "7"})
     );
-    assert_eq!(Vendor::Mailchimp.custom(&people["ada@example.com"].attributes, "plan_tier"), "gold");
+    assert_eq!(Vendor::Mailchimp.custom(&people["ada@example.com"].attributes, "plan_tier"), 7);
 
     vendors.mailchimp(|mailchimp| mailchimp.leave("ada@example.com"));
     assert_eq!(mailchimp(&vendors, &format!("PUT {ADA}"), member).1["status"], "unsubscribed");
@@ -315,6 +315,14 @@ fn a_salesforce_session_ends_and_a_converted_lead_is_not_updated() {
     let contact = vendors.salesforce(|salesforce| salesforce.convert("ada@b.test"));
     assert_eq!(session.call(&line, json!({"Title": "x"})).1[0]["errorCode"], "CANNOT_UPDATE_CONVERTED_LEAD");
     assert_eq!(session.call(&format!("PATCH sobjects/Contact/{contact}"), json!({"Title": "x"})).0, 204);
+    // An open lead comes before a converted one.
+    let open = json!({"LastName": "B", "Company": "n/a", "Email": "ada@b.test"});
+    let open = session.call("POST sobjects/Lead", open).1["id"].clone();
+    let query =
+        "SELECT Id FROM Lead WHERE Email = 'ada@b.test' ORDER BY IsConverted, LastModifiedDate DESC LIMIT 2";
+    let (_, found) = session.call(&format!("GET query?q={}", query.replace(' ', "+")), Value::Null);
+    let ids: Vec<&Value> = found["records"].as_array().unwrap().iter().map(|record| &record["Id"]).collect();
+    assert_eq!(ids, [&open, &json!(id)]);
 
     vendors.salesforce(|salesforce| salesforce.expire_tokens());
     let (status, error) = session.call(&line, json!({"Title": "x"}));

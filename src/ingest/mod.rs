@@ -213,7 +213,7 @@ impl Ingest {
                     source.write_key(),
                     &active.address(head, peer),
                 )),
-                None => reply::failure(&Failure::NotFound),
+                None => reply::failure(&Failure::NoSettings),
             },
             Ok(Endpoint::SourceConfig) => match self.source_of_head(active, head) {
                 Ok(source) => {

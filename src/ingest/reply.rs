@@ -54,6 +54,8 @@ pub enum Failure {
     Host,
     /// There is no such path.
     NotFound,
+    /// Settings were asked for with a write key that no enabled source has.
+    NoSettings,
     /// The path is called with another method.
     Method(&'static str),
 }
@@ -256,6 +258,11 @@ impl Failure {
                 "host_not_allowed",
                 "this server does not answer to the name in the Host header; add it to `allowed_hosts`",
             ),
+            Failure::NoSettings => refused(
+                StatusCode::NOT_FOUND,
+                "unknown_source",
+                "no enabled source has this write key, so nothing will be sent; check the key that the page is given",
+            ),
             Failure::NotFound => {
                 refused(StatusCode::NOT_FOUND, "not_found", "the tracking API has no such path")
             }
@@ -366,6 +373,7 @@ mod tests {
             (Queue(QueueFailure::Closed), 503, "shutting_down", Some("5")),
             (Host, 400, "host_not_allowed", None),
             (NotFound, 404, "not_found", None),
+            (NoSettings, 404, "unknown_source", None),
             (Method("POST"), 405, "method_not_allowed", None),
         ] {
             let answer = failure(&failed);

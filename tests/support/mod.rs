@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -206,9 +207,16 @@ pub fn post(address: &str, path: &str, key: &str, body: &serde_json::Value) -> s
     )
 }
 
-/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place.
+/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place. Its port
+/// is none that the system gives to outgoing connections, of which one could take it before the server does.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// The stand-in for the vendors, as a process of its own.

@@ -108,6 +108,11 @@ impl StandIn for Intercom {
             self.attributes.entry(model.to_owned()).or_default().extend(names);
         }
     }
+
+    fn delete_everybody(&mut self) {
+        self.contacts.clear();
+        self.index.clear();
+    }
 }
 
 impl Intercom {

@@ -81,6 +81,10 @@ impl StandIn for Mailchimp {
     fn declare(&mut self, traits: &[&str]) {
         self.tags.extend(traits.iter().map(|name| tag(name)));
     }
+
+    fn delete_everybody(&mut self) {
+        self.members.clear();
+    }
 }
 
 /// The merge tag that a trait gets by the vendor's rules for tags.

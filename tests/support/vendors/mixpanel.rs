@@ -51,6 +51,10 @@ impl StandIn for Mixpanel {
     }
 
     fn declare(&mut self, _: &[&str]) {}
+
+    fn delete_everybody(&mut self) {
+        self.profiles.clear();
+    }
 }
 
 impl Mixpanel {

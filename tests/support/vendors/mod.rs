@@ -28,7 +28,7 @@ pub use salesforce::Salesforce;
 use world::{Planned, World};
 
 /// How long anything may take before a test gives up; generous, since machines differ.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vendor {
@@ -51,7 +51,8 @@ impl Vendor {
         }
     }
 
-    /// What a vendor keeps of a custom trait, read from a person's attributes; null where it has none.
+    /// What a vendor keeps of a custom trait, read from a person's attributes; null where it has none. A number is a
+    /// number also where the vendor keeps it as text.
     pub fn custom(self, attributes: &Value, name: &str) -> Value {
         let place = match self {
             Vendor::Mixpanel => &attributes[name],
@@ -59,7 +60,8 @@ impl Vendor {
             Vendor::Intercom => &attributes["custom_attributes"][name],
             Vendor::Salesforce => &attributes[salesforce::custom_field(name)],
         };
-        place.clone()
+        let number = place.as_str().and_then(|text| text.parse::<serde_json::Number>().ok());
+        number.map_or_else(|| place.clone(), Value::Number)
     }
 }
 
@@ -279,6 +281,11 @@ impl Vendors {
         self.shared.change(|world| {
             Vendor::ALL.into_iter().for_each(|vendor| world.stand_in(vendor).declare(traits))
         });
+    }
+
+    /// Deletes every person at a vendor, as its operator may.
+    pub fn delete_everybody(&self, vendor: Vendor) {
+        self.shared.change(|world| world.stand_in(vendor).delete_everybody());
     }
 
     /// Waits until this holds; looks again whenever something came in or was answered.

@@ -12,18 +12,19 @@ use serde_json::{Value, json};
 use super::Record;
 use super::world::{Answer, Call, StandIn, lower, merge};
 
-pub(super) const SETTINGS: &str = r#"{ login_host = "https://acme.my.salesforce.com", client_id = "ID", client_secret = "SECRET", external_id_field = "UserId__c" }"#;
+pub(super) const SETTINGS: &str = r#"{ login_host = "acme.my.salesforce.com", client_id = "ID", client_secret = "SECRET", external_id_field = "UserId__c" }"#;
 const HOST: &str = "acme.my.salesforce.com";
 const EXTERNAL_ID: &str = "UserId__c";
 const MOST_ROWS: usize = 200;
-const LEAD_FIELDS: &str = "Id IsDeleted IsConverted ConvertedContactId FirstName LastName Company Title Phone MobilePhone Email Website Description Industry NumberOfEmployees Street City State PostalCode Country StateCode CountryCode HasOptedOutOfEmail LeadSource Status UserId__c";
-const CONTACT_FIELDS: &str = "Id IsDeleted FirstName LastName Title Phone MobilePhone Email Description Birthdate MailingStreet MailingCity MailingState MailingPostalCode MailingCountry HasOptedOutOfEmail LeadSource AccountId UserId__c";
+const LEAD_FIELDS: &str = "Id IsDeleted CreatedDate LastModifiedDate IsConverted ConvertedContactId FirstName LastName Company Title Phone MobilePhone Email Website Description Industry NumberOfEmployees Street City State PostalCode Country StateCode CountryCode HasOptedOutOfEmail LeadSource Status UserId__c";
+const CONTACT_FIELDS: &str = "Id IsDeleted CreatedDate LastModifiedDate FirstName LastName Title Phone MobilePhone Email Description Birthdate MailingStreet MailingCity MailingState MailingPostalCode MailingCountry HasOptedOutOfEmail LeadSource AccountId UserId__c";
 
 #[derive(Default)]
 pub struct Salesforce {
     rows: Vec<Row>,
     custom: BTreeSet<String>,
     tokens: BTreeSet<String>,
+    writes: u32,
     /// How many tokens were given.
     pub tokens_given: u32,
 }
@@ -91,6 +92,10 @@ impl StandIn for Salesforce {
 
     fn declare(&mut self, traits: &[&str]) {
         self.custom.extend(traits.iter().map(|name| custom_field(name)));
+    }
+
+    fn delete_everybody(&mut self) {
+        self.rows.clear();
     }
 }
 
@@ -247,8 +252,9 @@ impl Salesforce {
 
     fn insert(&mut self, object: &str, fields: &Value) -> String {
         let prefix = if object == "Contact" { "003" } else { "00Q" };
-        let id = format!("{prefix}{:015}", self.rows.len() + 1);
-        let mut kept = json!({"Id": id, "IsDeleted": false});
+        let now = self.now();
+        let id = format!("{prefix}{:015}", self.writes);
+        let mut kept = json!({"Id": id, "IsDeleted": false, "CreatedDate": now, "LastModifiedDate": now});
         if object == "Lead" {
             merge(&mut kept, &json!({"IsConverted": false, "ConvertedContactId": null}));
         }
@@ -277,8 +283,10 @@ impl Salesforce {
         }
         let object = self.rows[at].object.clone();
         self.checked(&object, fields, false)?;
+        let now = self.now();
         let row = &mut self.rows[at];
         merge(&mut row.fields, fields);
+        row.fields["LastModifiedDate"] = json!(now);
         row.history.push(row.fields.clone());
         Ok(())
     }
@@ -315,6 +323,12 @@ impl Salesforce {
         Err(Refused("REQUIRED_FIELD_MISSING", message, missing))
     }
 
+    /// A time for each write, in their order.
+    fn now(&mut self) -> String {
+        self.writes += 1;
+        format!("2026-11-01T00:{:02}:{:02}.000+0000", self.writes / 60, self.writes % 60)
+    }
+
     fn by_id(&self, object: &str, id: &str) -> Option<usize> {
         self.rows.iter().position(|row| row.object == object && row.id == id)
     }
@@ -329,8 +343,11 @@ impl Salesforce {
         let Some(query) = soql::parse(text) else {
             return failed(400, "MALFORMED_QUERY", "unexpected token");
         };
-        let rows = self.rows.iter().filter(|row| row.object == query.object && query.holds(&row.fields));
+        let is_meant = |row: &&Row| row.object == query.object && query.holds(&row.fields);
+        let mut rows: Vec<&Row> = self.rows.iter().filter(is_meant).collect();
+        rows.sort_by(|a, b| query.order(&a.fields, &b.fields));
         let records: Vec<Value> = rows
+            .into_iter()
             .take(query.limit)
             .map(|row| {
                 let url = format!("/services/data/v62.0/sobjects/{}/{}", row.object, row.id);

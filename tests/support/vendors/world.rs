@@ -57,6 +57,8 @@ pub(super) trait StandIn {
     fn records(&self) -> Vec<Record>;
     /// Makes room for custom traits where the vendor wants them declared.
     fn declare(&mut self, traits: &[&str]);
+    /// Forgets everybody, as if they had been deleted one by one.
+    fn delete_everybody(&mut self);
 }
 
 /// A request as a stand-in sees it.

@@ -1,4 +1,7 @@
-//! The small part of SOQL that a look-up needs: `SELECT … FROM … WHERE A = 'x' AND B = false … LIMIT n`.
+//! The small part of SOQL that a look-up needs: `SELECT … FROM … WHERE A = 'x' AND B = false … ORDER BY C, D DESC
+//! LIMIT n`.
+
+use std::cmp::Ordering;
 
 use serde_json::{Value, json};
 
@@ -7,6 +10,8 @@ pub struct Query {
     pub object: String,
     pub limit: usize,
     conditions: Vec<(String, Value)>,
+    /// Field, and whether from the last to the first.
+    order: Vec<(String, bool)>,
 }
 
 impl Query {
@@ -16,6 +21,15 @@ impl Query {
             (Some(value), Some(wanted)) => value.to_lowercase() == wanted.to_lowercase(),
             _ => row[field] == *wanted,
         })
+    }
+
+    /// Which of two rows comes first.
+    pub fn order(&self, a: &Value, b: &Value) -> Ordering {
+        let by_field = self.order.iter().map(|(field, descending)| {
+            let order = a[field].to_string().cmp(&b[field].to_string());
+            if *descending { order.reverse() } else { order }
+        });
+        by_field.fold(Ordering::Equal, Ordering::then)
     }
 }
 
@@ -36,7 +50,7 @@ pub fn parse(text: &str) -> Option<Query> {
         }
     }
     let object = tokens.next()?.word()?;
-    let mut query = Query { fields, object, limit: usize::MAX, conditions: Vec::new() };
+    let mut query = Query { fields, object, limit: usize::MAX, conditions: Vec::new(), order: Vec::new() };
     while let Some(token) = tokens.next() {
         if is(token, "WHERE") || is(token, "AND") {
             let field = tokens.next()?.word()?;
@@ -44,8 +58,14 @@ pub fn parse(text: &str) -> Option<Query> {
             query.conditions.push((field, tokens.next()?.value()?));
         } else if is(token, "ORDER") {
             is(tokens.next()?, "BY").then_some(())?;
-            tokens.next()?.word()?;
-            tokens.next_if(|token| is(token, "ASC") || is(token, "DESC"));
+            loop {
+                let field = tokens.next()?.word()?;
+                let direction = tokens.next_if(|token| is(token, "ASC") || is(token, "DESC"));
+                query.order.push((field, direction.is_some_and(|token| is(token, "DESC"))));
+                if tokens.next_if(|token| matches!(token, Token::Sign(','))).is_none() {
+                    break;
+                }
+            }
         } else if is(token, "LIMIT") {
             query.limit = tokens.next()?.word()?.parse().ok()?;
         } else {
