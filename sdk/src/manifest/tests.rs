@@ -411,6 +411,35 @@ fn the_rest_is_handed_out_by_policy() {
 }
 
 #[test]
+fn a_table_that_is_spread_keeps_nulls_and_yields_to_the_line_of_its_own() {
+    let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
+    let manifest = manifest.replacen(
+        "[values]\n",
+        "[values]\none = { x = \"{traits.email}\", y = \"{custom.n}\" }\neither = [\"{values.one | if(settings.key)}\", \"{values.one | unless(settings.key)}\"]\n",
+        1,
+    );
+    let manifest = manifest.replacen(
+        "list = \"{options.list}\"",
+        "x = \"{traits.phone}\"\nlist = \"{options.list}\"",
+        1,
+    );
+    let manifest = manifest.replacen(
+        "\"...\" = \"{fields.custom}\"",
+        "\"...\" = [\"{values.either}\", \"{fields.custom}\"]",
+        1,
+    );
+    for (traits, expected) in [
+        (r#"{"email":"a@b.co","n":1}"#, r#","x":"a@b.co","y":1"#),
+        (r#"{"email":"a@b.co","n":null,"phone":"+1"}"#, r#","x":"+1","y":null"#),
+        (r#"{"email":null,"n":1}"#, r#","x":null,"y":1"#),
+    ] {
+        let call = format!(r#"{{"type":"identify","userId":"u","traits":{traits}}}"#);
+        let expected = format!("{{\"people\":[{{\"id\":\"u\"{expected}}}]}}");
+        assert_eq!(bodies(&manifest, "key = 'k'", &call), [expected], "{traits}");
+    }
+}
+
+#[test]
 fn a_null_is_written_where_the_conditions_hold() {
     let with = |item: &str| {
         let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
