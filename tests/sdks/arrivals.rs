@@ -9,6 +9,16 @@ use serde_json::{Value, json};
 use crate::table::User;
 use crate::vendors::{Recorded, Vendor, Vendors};
 
+/// The settings of a vendor's destination by which it takes anonymous users too, where there are such.
+pub fn settings(vendors: &Vendors, vendor: Vendor) -> String {
+    let settings = vendors.settings(vendor);
+    match vendor {
+        // Without a field for the user id, people are found by their address.
+        Vendor::Salesforce => settings.replace(r#", external_id_field = "UserId__c""#, ""),
+        _ => settings,
+    }
+}
+
 /// What a vendor was sent, by user, in the order of arrival.
 pub fn sent(vendors: &Vendors, vendor: Vendor) -> BTreeMap<String, Vec<Value>> {
     let mut users = BTreeMap::<String, Vec<Value>>::new();
@@ -41,7 +51,12 @@ fn items(request: &Recorded) -> Vec<(String, Value)> {
             let email = if request.is("/contacts/search") { &body["query"]["value"] } else { &body["email"] };
             vec![(asked_for.unwrap_or_else(|| user_of(email)), whole)]
         }
-        vendor => panic!("no expectations for {vendor:?}"),
+        Vendor::Salesforce if request.is("/services/oauth2/token$") => Vec::new(),
+        Vendor::Salesforce if request.method == "GET" => {
+            let email = request.query.split("%27").nth(1).unwrap().replace("%40", "@");
+            vec![(user_of(&json!(email)), whole)]
+        }
+        Vendor::Salesforce => vec![(user_of(&request.body["Email"]), whole)],
     }
 }
 
@@ -98,6 +113,22 @@ pub fn expected(vendor: Vendor, user: &User) -> Vec<Value> {
             ];
             is_known.then_some(look_up).into_iter().chain(others).collect()
         }
-        vendor => panic!("no expectations for {vendor:?}"),
+        Vendor::Salesforce => {
+            let query = format!(
+                "SELECT Id, IsConverted, ConvertedContactId FROM Lead WHERE Email = '{email}' \
+                 ORDER BY IsConverted, LastModifiedDate DESC LIMIT 2"
+            );
+            let query = [(" ", "%20"), (",", "%2C"), ("=", "%3D"), ("'", "%27"), ("@", "%40")]
+                .iter()
+                .fold(query, |text, (plain, encoded)| text.replace(plain, encoded));
+            let lead = json!({
+                "FirstName": "Ada", "LastName": "Byron", "Company": "n/a", "Email": email, "City": "London",
+                "PostalCode": "0123", "logins__c": logins, "old_key__c": null,
+            });
+            vec![
+                json!({"request": format!("GET /services/data/v62.0/query?q={query}"), "body": ""}),
+                json!({"request": "POST /services/data/v62.0/sobjects/Lead", "body": lead}),
+            ]
+        }
     }
 }
