@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use fanout_sdk::adapter::{Adapter, Code};
-use fanout_sdk::testkit::conformance::{self, Adapter as Candidate, Conformance};
+use fanout_sdk::testkit::conformance::{self, Candidate, Conformance};
 use fanout_sdk::testkit::{Report, factory, run_folder};
 use serde_json::json;
 

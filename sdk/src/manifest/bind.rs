@@ -193,20 +193,40 @@ impl<'m> Binder<'m> {
     }
 
     fn add_spread(&self, node: Node, table: &mut TableParts) {
-        let inner = match &node {
-            Node::Value(slot) => self.values.get(*slot).and_then(Option::as_ref),
-            other => Some(other),
-        };
-        match inner {
-            Some(Node::Absent) => {}
-            Some(Node::Table(inner))
+        let inner = match self.behind(&node) {
+            Node::Absent => return,
+            Node::List(nodes) => return nodes.iter().for_each(|node| self.add_spread(node.clone(), table)),
+            Node::Table(inner)
                 if !inner.entries.iter().any(|(_, node)| matches!(node, Node::Required(..))) =>
             {
-                table.entries.extend(inner.entries.iter().cloned());
-                table.spreads.extend(inner.spreads.iter().cloned());
+                inner
             }
-            _ => table.spreads.push(node),
+            _ => {
+                table.spreads.push(node);
+                return;
+            }
+        };
+        for (key, node) in &inner.entries {
+            let own = match key {
+                Key::Name(name, _) => table.entries.iter_mut().find(|(own, _)| own.name() == Some(&**name)),
+                Key::Node(_) => None,
+            };
+            match own {
+                Some((_, own)) => *own = first(vec![std::mem::replace(own, Node::Absent), node.clone()]),
+                None => table.entries.push((key.clone(), node.clone())),
+            }
         }
+        table.spreads.extend(inner.spreads.iter().cloned());
+    }
+
+    /// What a value, or one that is nothing but another value, stands for.
+    fn behind<'n>(&'n self, mut node: &'n Node) -> &'n Node {
+        while let Node::Value(slot) = node
+            && let Some(Some(inner)) = self.values.get(*slot)
+        {
+            node = inner;
+        }
+        node
     }
 
     pub fn template(&mut self, template: &Template, place: Place) -> Node {

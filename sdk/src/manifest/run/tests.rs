@@ -259,6 +259,22 @@ const TOKEN: (u16, &str) = (200, r#"{"token":"t1","lasts":3600}"#);
 const NAMES: (u16, &str) = (200, r#"{"names":[{"name":"known"}]}"#);
 
 #[test]
+fn a_token_that_the_vendor_sends_back_is_masked() {
+    let manifest = FETCH.replace(
+        "body = { id = \"{identity}\"",
+        "headers = { Authorization = \"Bearer {fetch.token}\" }\n\
+         outcomes = [{ status = 400, then = \"rejected\", reason = \"{body.error}\" }]\n\
+         body = { id = \"{identity}\"",
+    );
+    let token = (200, r#"{"token":"t0ken/of the vendor","lasts":3600}"#);
+    let echo =
+        (400, r#"{"error":"Bearer t0ken/of the vendor, t0ken%2Fof%20the%20vendor; known is no field"}"#);
+    let (_, verdicts) = drive(&manifest, &[("a", "{}")], &[token, NAMES, echo]);
+    assert_eq!(verdicts[0].reason, "Bearer ***, ***; known is no field");
+    assert_eq!(&*verdicts[0].answer, r#"400 {"error":"Bearer ***, ***; known is no field"}"#);
+}
+
+#[test]
 fn fetches_are_made_once_and_renewed_when_refused() {
     let memory = Memory::new(16);
     let users = [("a", r#"{"known":1,"unknown":2}"#)];
