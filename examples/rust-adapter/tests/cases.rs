@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fanout_sdk::testkit::conformance::{self, Adapter};
+use fanout_sdk::testkit::conformance::{self, Candidate};
 use fanout_sdk::testkit::{adapter_factory, run_folder};
 
 fn folder() -> PathBuf {
@@ -44,8 +44,8 @@ fn it_stands_what_every_adapter_must() {
     let factory = adapter_factory(&cardfile).unwrap();
     let cases = read(&folder());
     let waivers = include_str!("../conformance.toml");
-    let adapter =
-        Adapter::of_manifest(&*factory, "manifest.toml", cardfile.manifest, &cases, Some(waivers)).unwrap();
-    let report = conformance::run(&adapter);
+    let candidate =
+        Candidate::of_manifest(&*factory, "manifest.toml", cardfile.manifest, &cases, Some(waivers)).unwrap();
+    let report = conformance::run(&candidate);
     assert!(report.passed(), "{report}");
 }
