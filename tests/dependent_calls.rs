@@ -291,9 +291,9 @@ fn a_kill_after_every_request(way: &Way) {
 /// Nobody and somebody with one address, under way at the same time: two order keys, so nothing but the vendor's own
 /// answers and the adapter's care keeps them one.
 fn one_address_of_two_at_once(way: &Way) {
-    for anonymous_first in [true, false] {
+    for (anonymous_first, kill) in [(true, false), (false, false), (true, true), (false, true)] {
         let bench = Bench::new(way);
-        let fanout = bench.service.serve();
+        let mut fanout = bench.service.serve();
         let anonymous = identify(true, "9", json!({"email": EMAIL, "last_name": "Byron", "other": 1}));
         let known = identify(false, "9", json!({"email": "Ada@Example.com", "last_name": "Byron", "n": 1}));
         let (first, second) = if anonymous_first { (anonymous, known) } else { (known, anonymous) };
@@ -313,6 +313,10 @@ fn one_address_of_two_at_once(way: &Way) {
             &identify(false, "8", json!({"email": "bob@example.com", "last_name": "B", "n": 8})),
         );
         bench.wait_for(8);
+        if kill {
+            fanout.kill();
+            fanout = bench.service.serve();
+        }
         bench.vendors.release();
         bench.wait_for(1);
         if way.takes_anonymous {
