@@ -309,6 +309,13 @@ fn a_setting_can_make_another_one_necessary() {
         problems("key = 'k'\nregion = 'uk'"),
         ["destination acme: setting region is uk; allowed: us, eu; Region"]
     );
+    let required = |manifest: &Manifest| {
+        let settings = manifest.settings();
+        settings.iter().find(|setting| setting.name == "token").is_some_and(|setting| setting.required)
+    };
+    assert!(!required(&manifest));
+    let by_default = reading.replacen("default = \"us\"", "default = \"eu\"", 1);
+    assert!(required(&Manifest::load("acme.toml", &by_default, &mut Names::default()).unwrap()));
     let text = reading.replacen("needed_when", "default = 'x', needed_when", 1);
     let wrong = Manifest::load("acme.toml", &text, &mut Names::default()).unwrap_err();
     assert!(
