@@ -720,6 +720,18 @@ fn what_a_fetch_gave_is_hidden_in_what_the_vendor_sends_back() {
 }
 
 #[test]
+fn a_token_that_ends_again_in_a_long_send_is_renewed_again() {
+    let token = (200, r#"{"access":"t1","origin":"https://eu.acme.test"}"#);
+    let answers = [token, (401, ""), token, (200, ""), (401, ""), token, (200, "")];
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}"), ("b", "{}")], &answers);
+    assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
+    // Refused as soon as it is new, it is not asked for without end.
+    let answers = [token, (401, ""), token, (401, ""), (401, "")];
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}"), ("b", "{}")], &answers);
+    assert!(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Unauthorised), "{verdicts:?}");
+}
+
+#[test]
 fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
     let (plan, names) = plan(TOKENS, "key = 's'");
     let item = |user: &str| plan.render(&identify(user, "{}", &names), None).unwrap();
