@@ -150,6 +150,8 @@ impl Plan {
             match write_part(scope, request, out) {
                 // Without the person there is nothing that the other requests could be about.
                 Err(_) if request.stands => return Err(self.nothing_to_send(scope.notes)),
+                // What it needs may come with what its conditions wait for.
+                Err(_) if request.late_conditions && request.is_late => out.clear(),
                 Err(_) => continue,
                 Ok(()) => {}
             }
@@ -162,7 +164,10 @@ impl Plan {
                 );
                 return Err(Skip { reason: "too_large", detail });
             }
-            let group = group(scope, request, position)?;
+            let group = match group(scope, request, position) {
+                Err(_) if request.late_conditions => position as u64 + 1,
+                group => group?,
+            };
             digest = stable_hash(digest ^ group, out, &scope.notes.volatile.borrow());
             parts.push(Part { request: position, group, bytes: Bytes::copy_from_slice(out.as_bytes()) });
         }

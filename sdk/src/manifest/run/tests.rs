@@ -625,7 +625,8 @@ fn conditions_on_what_steps_bring_are_decided_when_it_is_the_requests_turn() {
 [[request]]
 name = "only"
 when = ["{given.no_phone}", "{traits.title}"]
-url = "https://acme.test/only"
+url = "https://acme.test/only/{given.no_phone}"
+body = { why = "{given.no_phone | required}" }
 [[request]]
 name = "never"
 unless = "{given.no_phone}"
@@ -652,7 +653,7 @@ url = "https://acme.test/never"
     });
     assert_eq!(
         vendor.sent.into_inner().unwrap(),
-        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, "only "]
+        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, r#"only/true {"why":"true"}"#]
     );
     assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
 }
