@@ -7,7 +7,7 @@ use std::thread;
 
 use fanout_sdk::adapter::Adapter;
 use fanout_sdk::json::Doc;
-use fanout_sdk::testkit::conformance::{self, Adapter as Candidate};
+use fanout_sdk::testkit::conformance::{self, Candidate};
 use fanout_sdk::testkit::{Report, adapter_factory, run_case, run_folder};
 
 use super::builtin;

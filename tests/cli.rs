@@ -438,7 +438,7 @@ fn a_folder_without_adapter_or_cases_is_explained() {
     assert!(code == 2 && err.starts_with("fanout: cannot read own/manifest.toml: "), "{err}");
     std::fs::remove_file(folder.path("own/acme/cases/one.json")).unwrap();
     let (code, _, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
-    assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no case"), "{err}");
+    assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no golden case"), "{err}");
     std::fs::write(folder.path("own/acme/cases/one.json"), CASE).unwrap();
     std::fs::write(folder.path("own/acme/manifest.toml"), ACME.replace("[identity]", "[identty]")).unwrap();
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use arrivals::{expected, sent};
+use arrivals::{expected, sent, settings};
 use front::{Front, Kind, Seen};
 use serde_json::json;
 use support::{PATIENCE, Process, free_address, request, write_config};
@@ -27,10 +27,10 @@ use table::{SDKS, Sdk, User, wire};
 use vendors::{Vendor, Vendors};
 
 /// Where the users of every SDK must arrive.
-const VENDORS: [Vendor; 2] = [Vendor::Mixpanel, Vendor::Mailchimp];
+const VENDORS: [Vendor; 4] = Vendor::ALL;
 
 /// Each `send` identifies so many known users, and as many anonymous ones.
-const USERS: u64 = 5;
+const USERS: u64 = 3;
 
 /// One fanout, the vendors, and a front for each SDK.
 struct Rig {
@@ -43,9 +43,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
+        let vendors = Vendors::start();
+        vendors.declare(&["logins", "old_key", "address_city", "address_postal_code"]);
         Rig {
             folder: tempfile::tempdir().unwrap(),
-            vendors: Vendors::start(),
+            vendors,
             address: free_address(),
             tls_address: free_address(),
             admin: free_address(),
@@ -84,8 +86,8 @@ impl Rig {
             text.push_str(&format!("[[sources]]\nname = \"{}\"\nwrite_key = \"{}\"\n", sdk.name, sdk.key()));
         }
         for vendor in VENDORS {
-            text.push_str(&self.vendors.destination(vendor));
-            text.push_str(&format!("paused = {paused}\n"));
+            let (name, settings) = (vendor.name(), settings(&self.vendors, vendor));
+            text.push_str(&format!("[destinations.{name}]\npaused = {paused}\nsettings = {settings}\n"));
         }
         let config = write_config(self.folder.path(), &text);
         let mut process = Process::fanout(&["serve", "--config", &config]);

@@ -181,10 +181,13 @@
 //!
 //! The test kit, feature `testkit`, runs golden cases: calls, the requests that must go out in their order, the
 //! vendor's scripted answers, and how each call must end (the format is in `destinations/README.md`). Write calls and
-//! answers, have the rest filled in with `UPDATE_GOLDEN=1` as the example's tests do, and read it against the vendor's
-//! page. A loop needs a case for each way out of it: found at once, found later, not found, given up, failed in the
-//! middle. `preview --responses FILE` shows the same for one call with answers of your own, and `sandbox` stands in for
-//! the vendor on a real socket.
+//! answers, have the rest filled in, and read it against the vendor's page: `cargo run -- test-adapter .` runs them, with
+//! `--update` it fills them in; the example has them as tests too. A loop needs a case for each way out of it: found at
+//! once, found later, not found, given up, failed in the middle.
+//!
+//! The conformance suite, `testkit::conformance`, plays the cases again with every fault that a vendor or a network has,
+//! and with hostile calls; the example's tests run it. `preview --responses FILE` shows what one call leads to for answers
+//! of your own, and `sandbox` stands in for the vendor on a real socket.
 //!
 //! ## Into a binary
 //!
@@ -197,6 +200,9 @@
 //! async-trait = "0.1"
 //! fanout = { path = "../fanout" }             # or git = "…"
 //! fanout-sdk = { path = "../fanout/sdk" }
+//!
+//! [dev-dependencies]
+//! fanout-sdk = { path = "../fanout/sdk", features = ["testkit"] }
 //! ```
 //!
 //! ```text

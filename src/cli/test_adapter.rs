@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use fanout_sdk::adapter::{Adapter, Code};
-use fanout_sdk::testkit::conformance::{self, Adapter as Candidate, Conformance};
+use fanout_sdk::testkit::conformance::{self, Candidate, Conformance};
 use fanout_sdk::testkit::{Report, factory, run_folder};
 use serde_json::json;
 
@@ -35,7 +35,7 @@ pub fn run(
             return Ok(Ending::Wrong);
         }
     };
-    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, folder)) {
+    let factory = match factory(&manifest.display().to_string(), &text, code_of(adapters, &text, folder)) {
         Ok(factory) => factory,
         Err(problems) => {
             for problem in problems {
@@ -127,10 +127,12 @@ fn waivers(folder: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// The Rust code of the built-in adapter whose folder this is.
-fn code_of(adapters: &[Adapter], folder: &Path) -> Option<Code> {
+/// The Rust code of the built-in adapter that this is: the one with this manifest, or else with this folder's name.
+fn code_of(adapters: &[Adapter], manifest: &str, folder: &Path) -> Option<Code> {
     let folder = std::path::absolute(folder).ok()?;
-    adapters.iter().find(|adapter| folder.file_name().is_some_and(|name| name == adapter.name))?.code
+    let same_text = adapters.iter().find(|adapter| adapter.manifest == manifest);
+    let same_name = || adapters.iter().find(|adapter| folder.ends_with(adapter.name));
+    same_text.or_else(same_name)?.code
 }
 
 type Files = Vec<(String, String)>;
@@ -140,9 +142,12 @@ fn read(manifest: &Path, folder: &Path) -> Result<(String, Files), String> {
         .map_err(|error| format!("cannot read {}: {error}", manifest.display()))?;
     let cases = folder.join("cases");
     let paths = config::files_in(&cases, "json")
-        .map_err(|error| format!("cannot read {}: {error}", cases.display()))?;
+        .map_err(|error| format!("cannot read the folder of golden cases, {}: {error}", cases.display()))?;
     if paths.is_empty() {
-        return Err(format!("{} holds no case; write one as destinations/README.md shows", cases.display()));
+        return Err(format!(
+            "{} holds no golden case; write one as destinations/README.md shows",
+            cases.display()
+        ));
     }
     let case = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -31,7 +31,9 @@ const identify = (id, n) =>
       logins: n,
       old_key: null,
     }
-    analytics.identify({ ...id, traits }, (error) => (error ? reject(error) : resolve()))
+    // Salesforce takes only calls that name it.
+    const integrations = { All: true, Salesforce: true }
+    analytics.identify({ ...id, traits, integrations }, (error) => (error ? reject(error) : resolve()))
   })
 
 const send = async (from, to) => {

@@ -32,6 +32,7 @@ def php_time():
 def ruby_call(identity, traits):
     return {
         **identity,
+        "integrations": INTEGRATIONS,
         "context": {"library": {"name": "analytics-ruby", "version": "2.5.0"}},
         "messageId": str(uuid.uuid4()),
         "timestamp": ruby_time(),
@@ -44,6 +45,7 @@ def php_call(identity, traits):
     library = {"name": "analytics-php", "version": "3.8.2", "consumer": "LibCurl"}
     return {
         **identity,
+        "integrations": INTEGRATIONS,
         "traits": traits,
         "context": {"library": library},
         "timestamp": php_time(),
@@ -88,6 +90,7 @@ FORMS = {
     },
 }
 form = FORMS[kind]
+INTEGRATIONS = {"All": True, "Salesforce": True}  # Salesforce takes only calls that name it.
 
 
 def post(body):

@@ -120,10 +120,14 @@ impl<'r> Run<'r> {
         self.states.get(at).is_some_and(|state| state.verdict.is_none())
     }
 
-    /// Gives the manifest's `{given.NAME}` a value for an item; a name that `[code] gives` does not list is ignored.
+    /// Gives the manifest's `{given.NAME}` a value for an item. A name that `[code] gives` does not list is a mistake of
+    /// the code's, and ends the item.
     pub fn give(&mut self, at: usize, name: &str, value: &str) {
-        let slot = self.plan.program.gives.iter().position(|known| known == name);
-        if let (Some(slot), Some(state)) = (slot, self.states.get_mut(at)) {
+        let Some(slot) = self.plan.program.gives.iter().position(|known| known == name) else {
+            let reason = format!("the code gives {name}, which [code] gives of the manifest does not list");
+            return self.end(at, Outcome::Rejected, &reason);
+        };
+        if let Some(state) = self.states.get_mut(at) {
             state.given.push((slot, value.into()));
         }
     }
@@ -142,10 +146,17 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// Makes a request on demand for one item.
+    /// Makes a request on demand for one item. A name that the manifest does not have is a mistake of the code's, and
+    /// ends the item.
     pub async fn ask(&mut self, at: usize, request: &str) -> Said {
-        let found = self.plan.program.requests.iter().position(|known| &*known.name == request);
-        let Some(request) = found.filter(|_| self.is_open(at)) else { return Said::Ended };
+        let Some(found) = self.plan.program.requests.iter().position(|known| &*known.name == request) else {
+            self.end(at, Outcome::Rejected, &format!("the code asks for {request}, which is no request"));
+            return Said::Ended;
+        };
+        if !self.is_open(at) {
+            return Said::Ended;
+        }
+        let request = found;
         match self.single(at, request).await {
             Exchanged::Answered(mut decisions, shown) => match decisions.pop() {
                 Some(decision) => self.said(at, decision, &shown),

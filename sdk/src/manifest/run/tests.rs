@@ -259,6 +259,22 @@ const TOKEN: (u16, &str) = (200, r#"{"token":"t1","lasts":3600}"#);
 const NAMES: (u16, &str) = (200, r#"{"names":[{"name":"known"}]}"#);
 
 #[test]
+fn a_token_that_the_vendor_sends_back_is_masked() {
+    let manifest = FETCH.replace(
+        "body = { id = \"{identity}\"",
+        "headers = { Authorization = \"Bearer {fetch.token}\" }\n\
+         outcomes = [{ status = 400, then = \"rejected\", reason = \"{body.error}\" }]\n\
+         body = { id = \"{identity}\"",
+    );
+    let token = (200, r#"{"token":"t0ken/of the vendor","lasts":3600}"#);
+    let echo =
+        (400, r#"{"error":"Bearer t0ken/of the vendor, t0ken%2Fof%20the%20vendor; known is no field"}"#);
+    let (_, verdicts) = drive(&manifest, &[("a", "{}")], &[token, NAMES, echo]);
+    assert_eq!(verdicts[0].reason, "Bearer ***, ***; known is no field");
+    assert_eq!(&*verdicts[0].answer, r#"400 {"error":"Bearer ***, ***; known is no field"}"#);
+}
+
+#[test]
 fn fetches_are_made_once_and_renewed_when_refused() {
     let memory = Memory::new(16);
     let users = [("a", r#"{"known":1,"unknown":2}"#)];
@@ -601,6 +617,34 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
     // Where nobody does anything about it, the vendor has refused it.
     let (_, verdicts) = drive(CODED, &[("a", "{}")], &[unknown]);
     assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
+}
+
+#[test]
+fn what_code_calls_wrongly_ends_the_item() {
+    let (plan, names) = plan(CODED, "key = 'secret'");
+    let items = ["a", "b"].map(|user| plan.render(&identify(user, "{}", &names), None).unwrap());
+    let vendor = Vendor { answers: Mutex::default(), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "feild", "plan");
+        assert_eq!(run.ask(1, "feild").await, Said::Ended);
+        run.finish().await
+    });
+    assert_eq!(
+        outcomes_of(&verdicts),
+        [
+            "Rejected the code gives feild, which [code] gives of the manifest does not list",
+            "Rejected the code asks for feild, which is no request",
+        ]
+    );
+    assert!(vendor.sent.into_inner().unwrap().is_empty());
 }
 
 const TOKENS: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }

@@ -36,13 +36,17 @@ pub(super) fn check(suite: &Suite<'_>) -> Vec<String> {
             Ok(second) => {
                 let same = second.requests().filter(|request| place(request) == place(lost));
                 let differences: Vec<String> = same.map(|request| difference(lost, request)).collect();
-                if differences.iter().all(|difference| !difference.is_empty()) {
-                    let what = differences.into_iter().next();
-                    problems.push(format!(
-                        "{about}: after a time-out the vendor may have acted, but the second attempt {}",
-                        what.unwrap_or_else(|| "does not make this request again".to_owned())
-                    ));
-                }
+                // What the first attempt found out may lead another way; then the vendor decides what it meets.
+                let none = second.requests().next().is_none().then(|| "makes no request at all".to_owned());
+                let wrong = match differences.iter().all(|difference| !difference.is_empty()) {
+                    true => differences.into_iter().next().or(none),
+                    false => None,
+                };
+                problems.extend(wrong.map(|what| {
+                    format!(
+                        "{about}: after a time-out the vendor may have acted, but the second attempt {what}"
+                    )
+                }));
             }
             Err(problem) => problems.push(format!("{about}: {problem}")),
         }

@@ -3,7 +3,7 @@
 
 use super::Suite;
 use super::calls::{HOSTILE, long_text, object, quoted, with};
-use super::scene::Scene;
+use super::scene::{Scene, place};
 use super::shape::{Shape, cut, malformed, percent_decoded, split_url};
 use crate::destination::Request;
 use crate::json::{Doc, Json};
@@ -69,10 +69,9 @@ fn check_place(suite: &Suite<'_>, scene: &Scene, path: &[&str], kinds: &[&str]) 
         // Inside a JSON body a text cannot do much; a few are enough to see that it stays there.
         texts = texts.into_iter().step_by(EVERY).collect();
     }
-    let judge = Judge {
-        harmless: harmless.iter().map(|known| Known::of(known, &secrets)).collect(),
-        secrets: &secrets,
-    };
+    let mut known: Vec<Known> = harmless.iter().map(|known| Known::of(known, &secrets)).collect();
+    known.extend(seen_elsewhere(suite, &harmless));
+    let judge = Judge { harmless: known, secrets: &secrets };
     let mut problems = Vec::new();
     for value in texts.iter().flat_map(|text| forms(text, kinds)) {
         let about = format!("{}, {} {}", scene.file, path.join("."), cut(&value, 60));
@@ -85,6 +84,24 @@ fn check_place(suite: &Suite<'_>, scene: &Scene, path: &[&str], kinds: &[&str]) 
         }
     }
     problems
+}
+
+/// Kinds of requests that only other golden cases show: a hostile id may make a flow take another turn, such as a
+/// look-up by address where the id cannot stand in a path. They go where this scene's own requests go.
+fn seen_elsewhere(suite: &Suite<'_>, own: &[Request]) -> Vec<Known> {
+    let origin = own.first().map(|request| Shape::of(request).origin).unwrap_or_default();
+    let all = suite.scenes.iter().flat_map(|scene| &scene.exchanges).map(|(request, _)| request);
+    let others = all.filter(|request| !own.iter().any(|own| own.name == request.name));
+    let mut found: Vec<Known> = Vec::new();
+    for request in others {
+        let known = Known::of(request, &[]);
+        let known =
+            Known { shape: Shape { origin: origin.clone(), ..known.shape }, secrets: usize::MAX, ..known };
+        if !found.iter().any(|other| other.name == known.name && other.shape == known.shape) {
+            found.push(known);
+        }
+    }
+    found
 }
 
 /// Whether what stands in a place of the call shows in urls, headers or bodies that are not JSON.
@@ -161,7 +178,9 @@ impl Judge<'_> {
         let shape = Shape::of(request);
         let like: Vec<&Known> = self.harmless.iter().filter(|known| known.name == request.name).collect();
         if !like.iter().any(|known| known.shape == shape) {
-            let known = like.first().map_or_else(|| "none".to_owned(), |known| known.shape.to_string());
+            let Some(known) = like.first().map(|known| &known.shape) else {
+                return Some(format!("no golden case shows a request like {}: {shape}", place(request)));
+            };
             return Some(format!(
                 "the request's shape is {shape}; without the hostile text it is {known}. Encode the value for its place"
             ));

@@ -55,7 +55,7 @@ use scene::{Scene, place};
 const SHOWN: usize = 5;
 
 /// What the suite is run on.
-pub struct Adapter<'a> {
+pub struct Candidate<'a> {
     /// Makes its destinations.
     pub factory: &'a Factory<'a>,
     /// Its golden cases: file names and texts.
@@ -68,7 +68,7 @@ pub struct Adapter<'a> {
     pub waivers: Option<&'a str>,
 }
 
-impl<'a> Adapter<'a> {
+impl<'a> Candidate<'a> {
     /// An adapter whose settings and options a manifest declares; one that is code has such a manifest, too.
     ///
     /// # Errors
@@ -79,10 +79,10 @@ impl<'a> Adapter<'a> {
         manifest: &str,
         cases: &'a [(String, String)],
         waivers: Option<&'a str>,
-    ) -> Result<Adapter<'a>, Vec<String>> {
+    ) -> Result<Candidate<'a>, Vec<String>> {
         let manifest = Manifest::load(file_name, manifest, &mut Names::default())
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        Ok(Adapter { factory, cases, settings: manifest.settings(), options: manifest.options(), waivers })
+        Ok(Candidate { factory, cases, settings: manifest.settings(), options: manifest.options(), waivers })
     }
 }
 
@@ -176,11 +176,11 @@ pub fn check_names() -> Vec<&'static str> {
 }
 
 /// Runs every check on an adapter. No check reads a clock, a file or the network.
-pub fn run(adapter: &Adapter<'_>) -> Conformance {
+pub fn run(adapter: &Candidate<'_>) -> Conformance {
     run_those(adapter, &|_| true)
 }
 
-fn run_those(adapter: &Adapter<'_>, wanted: &dyn Fn(&str) -> bool) -> Conformance {
+fn run_those(adapter: &Candidate<'_>, wanted: &dyn Fn(&str) -> bool) -> Conformance {
     let (waivers, mut problems) = match adapter.waivers {
         Some(text) => waivers::read(text, &check_names()),
         None => Default::default(),
@@ -222,14 +222,14 @@ fn guarded<T>(check: impl FnOnce() -> T) -> Result<T, String> {
 
 /// An adapter and its golden cases, played.
 struct Suite<'a> {
-    adapter: &'a Adapter<'a>,
+    adapter: &'a Candidate<'a>,
     scenes: Vec<Scene>,
     /// What is wrong with the cases.
     problems: Vec<String>,
 }
 
 impl<'a> Suite<'a> {
-    fn new(adapter: &'a Adapter<'a>) -> Suite<'a> {
+    fn new(adapter: &'a Candidate<'a>) -> Suite<'a> {
         let (mut scenes, mut problems) = (Vec::new(), Vec::new());
         for (file, text) in adapter.cases {
             match Scene::of_case(adapter.factory, file, text) {

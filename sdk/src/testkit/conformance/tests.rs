@@ -41,7 +41,7 @@ fn report_of(
 ) -> Conformance {
     let (factory, cases) = (factory(flaw), cases(texts));
     let (settings, options) = (vec![declared("key", "secret")], vec![declared("list", "text")]);
-    run_those(&Adapter { factory: &*factory, cases: &cases, settings, options, waivers }, wanted)
+    run_those(&Candidate { factory: &*factory, cases: &cases, settings, options, waivers }, wanted)
 }
 
 fn failed(report: &Conformance) -> Vec<&'static str> {
