@@ -353,7 +353,7 @@ fn lane_spec(
             &destination.name,
             manifest.name(),
             manifest.aliases(),
-            manifest.opt_in(),
+            destination.opt_in.unwrap_or(manifest.opt_in()),
             destination.sources.clone(),
         ),
         every_call: manifest.takes_all_calls(),
