@@ -264,9 +264,6 @@ fn open_queue(
     };
     let now = move || clock.now_ms();
     let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
-    for damage in &report.damaged {
-        tracing::error!("{damage}");
-    }
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,

@@ -4,6 +4,7 @@
 //! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
+mod alarm;
 mod blocks;
 pub mod chunks;
 pub mod codes;
@@ -26,6 +27,7 @@ pub mod segment;
 mod shared;
 pub mod store;
 mod tail;
+mod trouble;
 pub mod window;
 mod writer;
 
