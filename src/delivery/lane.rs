@@ -382,6 +382,7 @@ impl Lane {
         }
         settled.report(&self.work);
         self.publish(false);
+        self.forget_cause();
         let now = Instant::now().into_std();
         if let Some(value) = self.own_time.save(self.work.services.clock.now_ms(), now) {
             self.kept.save(value);
@@ -417,6 +418,14 @@ impl Lane {
         status.requests = self.sends.len();
         if status.last_error != self.last_error {
             status.last_error.clone_from(&self.last_error);
+        }
+    }
+
+    /// A lane that has ended is closed for nothing.
+    fn forget_cause(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cause) = status.closed.take() {
+            self.work.services.observer.closed(&self.work.spec.name, cause.word(), false);
         }
     }
 

@@ -175,10 +175,10 @@ impl Alarm {
     }
 }
 
-/// The thread, and what is left to do when it breaks. Going on with a state that may be half of one could lose
+/// Does the thread's work, and what is left to do when that breaks. Going on with a state that may be half of one could lose
 /// deliveries, and a restart begins with what is on disk: so lanes get nothing any more, and it is said why.
-pub fn watch<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
-    if catch_unwind(AssertUnwindSafe(|| run(shared))).is_err() {
+pub fn watch<T>(shared: &Shared<T>, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
         shared.broken.store(true, Ordering::SeqCst);
         shared.stalled.store(true, Ordering::SeqCst);
         tracing::error!(
@@ -188,7 +188,7 @@ pub fn watch<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
     }
 }
 
-/// The thread: runs until the bell says stop, which is no orderly end.
+/// The thread's work: runs until the bell says stop, which is no orderly end.
 pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
     let mut retained = Instant::now();
     let mut alarm = Alarm::default();
@@ -303,5 +303,18 @@ mod tests {
         assert!(keeper.checkpoint(&shared));
         keeper.retain(&shared);
         assert_eq!(shared.store.load().unwrap().total, (4, 3));
+    }
+
+    #[test]
+    fn a_keeper_that_breaks_is_noticed_and_lanes_get_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir.path().join("state"), &Arc::default());
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        watch(&shared, || panic!("as told"));
+        assert!(shared.broken.load(Ordering::SeqCst));
+        let cell = shared.lane("a").unwrap();
+        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Wait(Some(_))));
+        assert!(shared.shed(&cell) == (0, false));
+        shared.close();
     }
 }

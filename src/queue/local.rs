@@ -169,8 +169,9 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let shared = Arc::new(Shared::new(parts));
         shared.set_lanes(&options.lanes)?;
         let worker = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::watch(&worker));
+        let thread = std::thread::Builder::new()
+            .name("lane-state".into())
+            .spawn(move || keeper::watch(&worker, || keeper::run(&worker)));
         Ok((Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) }, recovered))
     }
 
