@@ -146,7 +146,7 @@
 //! | `Retry { after }` | another attempt after that wait, else a growing one; a dead letter when `retry_for` is over |
 //! | `Throttled { after, .. }` | the whole destination waits; no attempt is used up |
 //! | `Rejected` | a dead letter at once, with the reason |
-//! | `Unauthorised` | the lane tries one other item; if that is refused too, the destination pauses with an alarm |
+//! | `Unauthorised` | the lane tries one item; if that is refused too, the destination pauses with an alarm |
 //!
 //! A `send` can be cut off at any `await`, by a crash or a shutdown, and is then made again **from its beginning**. So
 //! every step must bear being repeated: look before you create, and let what is written first be what is found later.
@@ -244,5 +244,6 @@ pub mod normalise;
 pub mod preview;
 pub mod problem;
 pub mod reserved;
+pub mod superseded;
 #[cfg(feature = "testkit")]
 pub mod testkit;
