@@ -210,10 +210,10 @@ impl Lane {
     /// A request's task has ended.
     fn finish(&mut self, joined: Result<(tokio::task::Id, Sent), JoinError>) {
         match joined {
-            Ok((id, (verdicts, took))) => {
+            Ok((id, (verdicts, took, items))) => {
                 self.work.services.observer.attempted(&self.work.spec.name, took);
                 if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.conclude(in_flight, verdicts);
+                    self.conclude(in_flight, verdicts, &items);
                 }
             }
             Err(error) => {
@@ -221,13 +221,13 @@ impl Lane {
                 if error.is_panic() {
                     tracing::error!(destination = %self.work.spec.name, "the adapter failed by a fault of its own");
                 }
-                self.conclude(in_flight, Vec::new());
+                self.conclude(in_flight, Vec::new(), &[]);
             }
         }
     }
 
     /// Settles a request's deliveries and tells the gate.
-    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>) {
+    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>, items: &[Item]) {
         let missing = || outcome::no_verdict("the adapter did not say how it ended");
         verdicts.resize_with(in_flight.tickets.len(), missing);
         let random = self.work.services.random;
@@ -240,11 +240,11 @@ impl Lane {
         let mut settled = Settlement::default();
         let probe_was_suspect =
             in_flight.tickets.iter().any(|ticket| self.suspects.contains(&ticket.order_key));
-        for (ticket, verdict) in in_flight.tickets.iter().zip(verdicts) {
+        for (position, (ticket, verdict)) in in_flight.tickets.iter().zip(verdicts).enumerate() {
             let moment = Moment { now_ms, retry_for, random: random() };
             self.remember(ticket, &verdict, now_ms);
             let (how, label) = outcome::settle(verdict, ticket, moment, blame_events);
-            settled.add(ticket.id, how, label);
+            settled.add(ticket.id, self.work.with_request(how, items.get(position)), label);
         }
         settled.report(&self.work);
 

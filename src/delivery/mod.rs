@@ -10,6 +10,7 @@ mod gate;
 mod lane;
 mod limiter;
 mod outcome;
+pub mod request;
 mod work;
 
 use std::collections::BTreeMap;

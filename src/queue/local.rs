@@ -22,10 +22,10 @@ use super::record::{Head, RECORDS_START};
 use super::recovery::{OpenError as JournalError, Recovered};
 use super::segment::parse_name;
 use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
-use super::store::{DeadRow, Store, StoreError};
+use super::store::{Store, StoreError};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
-use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Queue, Settled};
+use super::{AppendError, Appended, Claimed, DeadLetter, Entry, Id, LaneCounts, Queue, Settled};
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
@@ -177,21 +177,6 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         self.shared.set_lanes(names)
     }
 
-    /// The dead letters of a lane from an id on, at most so many, with their ids. Blocks on the disk.
-    pub fn dead_letters(&self, lane: &str, from: Id, max: usize) -> Result<Vec<(Id, i64, Dead)>, StoreError> {
-        let Some(cell) = self.shared.lane(lane) else { return Ok(Vec::new()) };
-        let rows = self.shared.store.dead(cell.id, from.0, max)?;
-        let codes = read(&self.shared.codes);
-        let named = |row: DeadRow| {
-            let code = match codes.code(row.number) {
-                Some(Code::Dead(code)) => code.clone(),
-                _ => "other".to_owned(),
-            };
-            (Id(row.seq), row.at_ms, Dead { code, ..row.dead })
-        };
-        Ok(rows.into_iter().map(named).collect())
-    }
-
     /// What is needed of a step of a claim is read from the journal, unless a read for the lane is under way: a dropped
     /// claim may have left it behind, and it may be what is needed.
     async fn read_for(&self, cell: &Arc<Cell<T>>, step: Step) {
@@ -300,6 +285,23 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
 
     fn counts(&self, lane: &str) -> Option<LaneCounts> {
         self.shared.lane(lane).map(|cell| self.shared.counts(&cell))
+    }
+
+    fn dead_letters(&self, lane: &str, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
+        let cell = self.shared.lane(lane);
+        cell.map(|cell| self.shared.dead_letters(&cell, after, max)).unwrap_or_default()
+    }
+
+    fn redrive(&self, lane: &str, ids: &[Id], whole: bool) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.redrive(&cell, ids, whole))
+    }
+
+    fn purge(&self, lane: &str, ids: &[Id]) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.purge(&cell, ids))
+    }
+
+    fn later_of(&self, lane: &str, id: Id) -> Vec<(Id, T)> {
+        self.shared.lane(lane).map(|cell| self.shared.later_of(&cell, id)).unwrap_or_default()
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -8,13 +8,15 @@ use tokio::sync::Notify;
 
 use super::blocks::{Blocks, Decoded};
 use super::codes::{self, Codes};
+use super::dead::Trail;
 use super::delta::Saved;
-use super::feed::{Feed, Fetched, Step};
+use super::feed::{Feed, Fetched, Found, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
 use super::lane::{Again, Lane, Limits};
 use super::local::{Clock, Decode, OpenError};
-use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
+use super::record::Head;
+use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::{Code, Id, LaneCounts, Settled};
 
@@ -36,6 +38,8 @@ pub struct Cell<T> {
     pub wake: Arc<Notify>,
     /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
     pub reads: Arc<tokio::sync::Mutex<()>>,
+    /// What has overtaken deliveries that were opened again.
+    pub trail: Mutex<Trail>,
     state: Mutex<Feed<T>>,
 }
 
@@ -74,6 +78,8 @@ pub struct Shared<T> {
     /// The state cannot be written down.
     pub stalled: AtomicBool,
     pub closing: AtomicBool,
+    /// Calls that were kept for dead letters may be needed no more.
+    pub idle_calls: AtomicBool,
     keeper: Mutex<Keeper>,
     lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
     /// Every lane there ever was, as it was last put down.
@@ -149,6 +155,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             clock: parts.clock,
             stalled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            idle_calls: AtomicBool::new(true),
             keeper: Mutex::new(Keeper::new(codes.next(), parts.loaded.total)),
             lanes: RwLock::default(),
             known: Mutex::default(),
@@ -180,6 +187,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             needed: AtomicU64::new(needed.min(lane.saved.base)),
             wake: Arc::default(),
             reads: Arc::default(),
+            trail: Mutex::default(),
             state: Mutex::new(Feed::new(state, self.behind_bytes)),
         })
     }
@@ -295,7 +303,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 cell.state().add_block(from, tail, block);
             }
             Step::Fetch(seqs) => {
-                let fetched = self.fetch(seqs)?;
+                let fetched = self.fetch(cell, seqs)?;
                 cell.state().add_fetched(fetched);
             }
             Step::Out(_) | Step::Again | Step::Wait(_) => {}
@@ -303,12 +311,16 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(())
     }
 
+    pub fn decode(&self, head: &Head, body: &[u8]) -> Option<T> {
+        (self.decode)(head, body)
+    }
+
     fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
         (*head, (self.decode)(head, body), body.len())
     }
 
     /// Reads single events again; the first of them, and as many more as fit.
-    fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
+    fn fetch(&self, cell: &Cell<T>, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
         let first = seqs.first().copied().unwrap_or_default();
         seqs.sort_unstable();
         // In the journal's order, but from the first on: nothing can be handed out before it is here.
@@ -326,10 +338,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 block = self.journal.read(seq, FETCH)?;
             }
             let at = block.partition_point(|(head, _)| head.seq < seq);
-            let found = match block.get(at).filter(|(head, _)| head.seq == seq) {
+            let found = block.get(at).filter(|(head, _)| head.seq == seq).cloned();
+            let found = match found.or_else(|| self.kept(seq)) {
                 Some((head, body)) => {
                     bytes += body.len();
-                    (self.decode)(head, body).map(|payload| (head.source, payload)).ok_or(codes::UNDECODABLE)
+                    let later = self.overtakers(cell, &head)?;
+                    let found = |payload| Found { source: head.source, payload, later };
+                    self.decode(&head, &body).map(found).ok_or(codes::UNDECODABLE)
                 }
                 None => Err(codes::LOST),
             };
@@ -358,9 +373,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));
-                    if feed.lane.done(seq, number).is_some() {
-                        feed.dead.push(DeadRow { seq, number, at_ms: now_ms, dead });
-                    }
+                    feed.end_dead(seq, number, dead, now_ms);
                 }
             }
         }
