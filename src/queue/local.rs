@@ -54,6 +54,9 @@ pub struct Options {
     pub window_events: usize,
     /// How many events of a lane may be parked. Default 65,536.
     pub parked_events: usize,
+    /// Whether the lanes stay as the last run left them, whatever `lanes` says; then there must have been one. For whoever
+    /// looks at the data directory without running on it. Default no.
+    pub as_it_is: bool,
 }
 
 impl Options {
@@ -66,6 +69,7 @@ impl Options {
             behind_bytes: 2 << 20,
             window_events: 1 << 16,
             parked_events: 1 << 16,
+            as_it_is: false,
         }
     }
 
@@ -94,6 +98,14 @@ pub enum OpenError {
     StateMissing {
         /// The state's file.
         path: PathBuf,
+    },
+    /// There is nothing to look at.
+    #[error(
+        "there is no data directory {dir}: [queue] path of the configuration names it, and `fanout serve` creates it"
+    )]
+    NotThere {
+        /// Where it should be.
+        dir: PathBuf,
     },
     /// Starting a thread.
     #[error("cannot start a thread: {0}")]
@@ -138,6 +150,9 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         clock: Clock,
     ) -> Result<(Self, Recovered), OpenError> {
         let mut journal_options = options.journal.clone();
+        if options.as_it_is && !journal_options.dir.join("state.redb").exists() {
+            return Err(OpenError::NotThere { dir: journal_options.dir });
+        }
         files.create_dir(&journal_options.dir).map_err(JournalError::io("create", &journal_options.dir))?;
         let state = journal_options.dir.join("state.redb");
         check_state(&*files, &journal_options.dir, &state)?;
@@ -157,13 +172,16 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let loaded = store.load()?;
         journal_options.min_next_seq = journal_options.min_next_seq.max(loaded.total.0);
         let (journal, recovered) = open_journal(journal_options)?;
+        let active = loaded.lanes.iter().filter(|lane| lane.active);
+        let as_it_is = options.as_it_is.then(|| active.map(|lane| lane.name.clone()).collect());
+        let lanes: Vec<String> = as_it_is.unwrap_or(options.lanes.clone());
         // Where the journal has lost calls, the lanes remember that there were more.
         let journalled = count(&journal, loaded.total)?.max(loaded.journalled());
         tail.begin(journal.next_seq(), journalled);
         let (limits, behind_bytes) = (options.limits(), options.behind_bytes);
         let parts = Parts { journal, store, tail, loaded, clock, decode, limits, behind_bytes };
         let shared = Arc::new(Shared::new(parts));
-        shared.set_lanes(&options.lanes)?;
+        shared.set_lanes(&lanes)?;
         let worker = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::run(&worker));
