@@ -24,7 +24,7 @@ pub use adapters::{Adapter, AdapterSet};
 pub use expand::World;
 pub use load::{adapters_dir, files_in, load, log_filter, read_certificate, read_text, write_text};
 pub use resolve::resolve;
-pub use values::{ByteSize, Secret};
+pub use values::{ByteSize, Secret, parse_duration};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]

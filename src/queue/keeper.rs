@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often at most it is said that a lane keeps more than it may.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
+/// Which part of the disk that may be used the calls of dead letters may take after their segments have gone.
+const KEPT_PART: u64 = 32;
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -85,7 +87,7 @@ impl Keeper {
         for lane in &lanes {
             let mut state = lane.state();
             low = low.min(state.lane.low());
-            self.batch.dead.extend(state.dead.drain(..).map(|row| (lane.id, row)));
+            self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
             if let Some(delta) = state.lane.checkpoint() {
                 self.batch.lanes.entry(lane.id).or_default().absorb(delta);
             }
@@ -143,7 +145,7 @@ impl Keeper {
         let counted_to = if is_counted { total.0 } else { self.total.0 };
         shared.journal.set_beside(shared.store.disk_bytes());
         let needed = shared.lanes().iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
-        shared.journal.retain(needed.unwrap_or(counted_to).min(counted_to), (shared.clock)());
+        self.let_go(shared, needed.unwrap_or(counted_to).min(counted_to));
         let first_seq = shared.journal.first_seq();
         if is_stalled || first_seq <= self.pruned_below {
             return;
@@ -151,6 +153,31 @@ impl Keeper {
         match shared.store.prune(&shared.lane_ids(), first_seq) {
             Ok(()) => self.pruned_below = first_seq,
             Err(error) => tracing::warn!(%error, "old outcomes were not deleted"),
+        }
+    }
+}
+
+impl Keeper {
+    /// Lets segments go, whose dead letters' calls are kept first.
+    fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
+        let now_ms = (shared.clock)();
+        if let Err(error) = shared.forget_calls() {
+            tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
+        }
+        loop {
+            let below = shared.journal.leaves_below(needed, now_ms);
+            let first_seq = shared.journal.first_seq();
+            if below <= first_seq {
+                return;
+            }
+            let room = shared.journal.max_disk_bytes() / KEPT_PART;
+            if !shared.keep_calls_below(below, room) {
+                return;
+            }
+            shared.journal.retain(needed.min(below), now_ms);
+            if shared.journal.first_seq() == first_seq {
+                return;
+            }
         }
     }
 }
@@ -273,7 +300,7 @@ mod tests {
         assert!(shared.keeper().checkpoint(&shared));
 
         full.store(true, Ordering::SeqCst);
-        let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: String::new() };
+        let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, ..Dead::default() };
         shared.settle(&cell, vec![(Id(1), Settled::Done(Code::Delivered))]);
         assert!(!shared.keeper().checkpoint(&shared));
         shared.settle(&cell, vec![(Id(2), Settled::Dead(dead))]);

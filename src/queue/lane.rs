@@ -17,6 +17,8 @@ use super::delta::{Delta, Row, Saved};
 use super::left::{Found, Left, Search};
 use super::window::{Shape, Slot, Window};
 
+pub mod redrive;
+
 /// Waits longer than this are written down: milliseconds.
 const SHORT_WAIT_MS: i64 = 1000;
 /// So many chunks may wait to be written before the lane stops taking in events.
@@ -135,6 +137,8 @@ pub struct Lane {
     hungry: VecDeque<u64>,
     /// How far the clock that the caller goes by is ahead of wall time, in which rows are written.
     ahead_ms: i64,
+    /// Open ones that were dead letters, and whether they are to be sent whole.
+    redriven: BTreeMap<u64, bool>,
     begin: u64,
     counts: BTreeMap<u8, u64>,
     finished: u64,
@@ -168,6 +172,7 @@ impl Lane {
             left: HashMap::default(),
             hungry: VecDeque::new(),
             ahead_ms: 0,
+            redriven: saved.redriven,
             begin: saved.begin,
             finished: saved.counts.values().sum(),
             counts: saved.counts,
@@ -208,23 +213,28 @@ impl Lane {
         if seq < self.next() {
             return true;
         }
+        self.admit(seq, order_key, received_at_ms);
+        true
+    }
+
+    /// Takes in the next sequence, for which there is room.
+    fn admit(&mut self, seq: u64, order_key: u64, received_at_ms: i64) {
         self.changed = true;
         if self.window.state(seq) != UNREAD {
             self.window.pass(GAP);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
         if self.leave(seq, order_key, received_at_ms) {
             self.window.pass(UNREAD);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
         self.window.take_in(Slot { order_key, received_at_ms });
         let row = if self.resumed.is_empty() { None } else { self.resumed.remove(&seq) };
         self.enter(seq, order_key, row);
-        true
     }
 
     /// Leaves an event in the journal if too many of its order key are here, or others before it are left already.
@@ -319,6 +329,10 @@ impl Lane {
 
     /// Goes past sequences that have no call. `false`: there was no room for all of them.
     pub fn pass_to(&mut self, seq: u64) -> bool {
+        (self.redriven.is_empty() || self.take_in_redriven(seq)) && self.pass_gap(seq)
+    }
+
+    fn pass_gap(&mut self, seq: u64) -> bool {
         let span = (self.limits.shape.chunks * self.limits.shape.chunk_len()) as u64;
         if seq.saturating_sub(self.next()) > span && self.window.is_quiet() {
             let chunks = &mut self.delta.chunks;
@@ -352,8 +366,14 @@ impl Lane {
         self.open += 1;
         let gate = match self.gates.entry(order_key) {
             Entry::Occupied(mut gate) => {
-                gate.get_mut().behind.push_back(seq);
-                if row.is_some() && !self.parked.contains_key(&seq) {
+                let gate = gate.get_mut();
+                if gate.behind.back().is_none_or(|last| *last < seq) && gate.head < seq {
+                    gate.behind.push_back(seq);
+                } else if gate.insert(seq) {
+                    let before = self.ready.iter_mut().find(|ready| gate.behind.front() == Some(*ready));
+                    before.into_iter().for_each(|ready| *ready = seq);
+                }
+                if row.is_some() && !self.parked.contains_key(&seq) && !self.redriven.contains_key(&seq) {
                     self.delta.rows.insert(seq, None);
                 }
                 return;
@@ -507,7 +527,7 @@ impl Lane {
         match gate.behind.pop_front() {
             Some(next) => {
                 *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
-                gate.has_row = self.parked.contains_key(&next);
+                gate.has_row = self.parked.contains_key(&next) || self.redriven.contains_key(&next);
                 self.ready.push_back(next);
             }
             None => drop(place.remove()),
@@ -522,6 +542,9 @@ impl Lane {
     }
 
     fn end(&mut self, seq: u64, code: u8) {
+        if !self.redriven.is_empty() && self.redriven.remove(&seq).is_some() {
+            self.delta.redriven.insert(seq, None);
+        }
         self.count(code, 1);
         self.open = self.open.saturating_sub(1);
         self.changed = true;
@@ -673,6 +696,9 @@ impl Lane {
         let gates = std::mem::take(&mut self.gates).into_values();
         let heads = gates.filter(|gate| gate.has_row).map(|gate| gate.head);
         let parked = std::mem::take(&mut self.parked);
+        let redriven = std::mem::take(&mut self.redriven);
+        self.delta.rows.extend(redriven.keys().map(|seq| (*seq, None)));
+        self.delta.redriven.extend(redriven.keys().map(|seq| (*seq, None)));
         self.delta.rows.extend(rows.chain(heads).chain(parked.keys().copied()).map(|seq| (seq, None)));
         self.delta.patches.extend(parked.keys().map(|seq| (*seq, code)));
         for seq in self.window.base()..self.next() {
@@ -771,7 +797,7 @@ impl Lane {
         let mut chunks = BTreeMap::new();
         self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
         let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
-        Saved { base, begin, counts, chunks, rows: BTreeMap::new() }
+        Saved { base, begin, counts, chunks, ..Saved::default() }
     }
 
     /// What has to be written down since the last call; `None` if nothing changed.

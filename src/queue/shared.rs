@@ -9,15 +9,16 @@ use tokio::sync::Notify;
 use super::alarm::Alarm;
 use super::blocks::{Blocks, Decoded};
 use super::codes::{self, Codes};
+use super::dead::Trail;
 use super::delta::Saved;
-use super::feed::{Feed, Fetched, Step};
+use super::feed::{Feed, Fetched, Found, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
 use super::lane::{Again, Lane, Limits};
-use super::left::{Found, Search};
+use super::left::{self, Search};
 use super::local::{Clock, Decode, OpenError};
 use super::record::Head;
-use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
+use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::time::Time;
 use super::trouble::Trouble;
@@ -52,6 +53,8 @@ pub struct Cell<T> {
     pub trouble: Trouble,
     /// How many deliveries may be unfinished; the largest number where any may.
     pub max_backlog: AtomicU64,
+    /// What has overtaken deliveries that were opened again.
+    pub trail: Mutex<Trail>,
     state: Mutex<Feed<T>>,
 }
 
@@ -93,6 +96,8 @@ pub struct Shared<T> {
     /// Nor ever will be by this process.
     pub broken: AtomicBool,
     pub closing: AtomicBool,
+    /// Calls that were kept for dead letters may be needed no more.
+    pub idle_calls: AtomicBool,
     keeper: Mutex<Keeper>,
     lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
     /// Every lane there ever was, as it was last put down.
@@ -209,6 +214,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             stalled: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            idle_calls: AtomicBool::new(true),
             keeper: Mutex::new(Keeper::new(codes.next(), parts.loaded.total)),
             lanes: RwLock::default(),
             known: Mutex::default(),
@@ -248,6 +254,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             reads: Arc::default(),
             trouble: Trouble::default(),
             max_backlog: AtomicU64::new(u64::MAX),
+            trail: Mutex::default(),
             state: Mutex::new(Feed::new(state, self.behind_bytes)),
         })
     }
@@ -363,7 +370,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 cell.state().add_block(from, tail, block);
             }
             Step::Fetch(seqs) => {
-                let fetched = self.fetch(seqs)?;
+                let fetched = self.fetch(cell, seqs)?;
                 cell.state().add_fetched(fetched);
             }
             Step::Search(search) => {
@@ -375,12 +382,16 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(())
     }
 
+    pub fn decode(&self, head: &Head, body: &[u8]) -> Option<T> {
+        (self.decode)(head, body)
+    }
+
     fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
         (*head, (self.decode)(head, body), body.len())
     }
 
     /// Reads single events again; the first of them, and as many more as fit.
-    fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
+    fn fetch(&self, cell: &Cell<T>, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
         let first = seqs.first().copied().unwrap_or_default();
         seqs.sort_unstable();
         // In the journal's order, but from the first on: nothing can be handed out before it is here.
@@ -398,10 +409,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 block = self.journal.read(seq, FETCH)?;
             }
             let at = block.partition_point(|(head, _)| head.seq < seq);
-            let found = match block.get(at).filter(|(head, _)| head.seq == seq) {
+            let found = block.get(at).filter(|(head, _)| head.seq == seq).cloned();
+            let found = match found.or_else(|| self.kept(seq)) {
                 Some((head, body)) => {
                     bytes += body.len();
-                    (self.decode)(head, body).map(|payload| (head.source, payload)).ok_or(codes::UNDECODABLE)
+                    let later = self.overtakers(cell, &head)?;
+                    let found = |payload| Found { source: head.source, payload, later };
+                    self.decode(&head, &body).map(found).ok_or(codes::UNDECODABLE)
                 }
                 None => Err(codes::LOST),
             };
@@ -411,9 +425,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     /// Looks through one block of the journal.
-    fn find(&self, search: Search) -> Result<Found, ReadError> {
+    fn find(&self, search: Search) -> Result<left::Found, ReadError> {
         let block = self.journal.read(search.from, BLOCK)?;
-        let mut found = Found { events: Vec::new(), next: search.to };
+        let mut found = left::Found { events: Vec::new(), next: search.to };
         if let Some((last, _)) = block.last() {
             found.next = (last.seq + 1).min(search.to);
         }
@@ -496,9 +510,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));
-                    if feed.lane.done(seq, number).is_some() {
-                        feed.dead.push(DeadRow { seq, number, at_ms: wall_ms, dead });
-                    }
+                    feed.end_dead(seq, number, dead, wall_ms);
                 }
             }
         }
