@@ -471,7 +471,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// Ends in order; blocks on the disk.
     pub fn close(&self) {
         self.journal.close();
-        if !self.keeper().checkpoint(self) {
+        if !self.keeper().finish(self) {
             tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
         }
     }
