@@ -273,7 +273,7 @@ fn open_queue(
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,
-            "cut an unfinished write off the journal's end; nothing accepted was in it"
+            "cut an unfinished write off the journal's end; it had never been acknowledged"
         );
     }
     tracing::info!(segments = report.segments, next = report.next_seq, "opened the data directory");

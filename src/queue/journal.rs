@@ -54,8 +54,8 @@ pub struct Options {
     pub duplicate_window: Duration,
     /// How many messages of each source are known. Default 1,000,000; 0 switches that off.
     pub duplicate_entries: usize,
-    /// No sequence below this one is given out. Default 1. For an owner that has seen sequences which a failing disk
-    /// may have lost since.
+    /// No sequence below this one is given out, and where the journal ends before it, that is damage. Default 1. For an
+    /// owner that has seen sequences which a failing disk may have lost since.
     pub min_next_seq: u64,
     /// How long a part that the disk cannot read is tried again while the journal is opened, before it is given up as
     /// damaged. Default 3 seconds.

@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::codes::{self, GAP, IN_FLIGHT, RETRY, UNREAD, WAITING};
+use super::codes::{self, GAP, IN_FLIGHT, LOST, RETRY, UNREAD, WAITING};
 use super::delta::{Delta, Row, Saved};
 use super::left::{Found, Left, Search};
 use super::window::{Shape, Slot, Window};
@@ -772,14 +772,18 @@ impl Lane {
     }
 
     /// To be called when the lane has come to the journal's end, where what is open is known: calls that were counted
-    /// and that the journal does not have any more are no longer expected. Hands out how many those were.
+    /// and that the journal does not have any more are dead, lost. Hands out how many those were.
     pub fn reconcile(&mut self, journalled: u64) -> u64 {
         let begin = journalled.saturating_sub(self.finished + self.open);
-        if begin == self.begin {
-            return 0;
+        let missing = begin.saturating_sub(self.begin);
+        if missing > 0 {
+            self.count(LOST, missing);
+            self.changed = true;
+        } else if begin < self.begin {
+            self.begin = begin;
+            self.changed = true;
         }
-        self.changed = true;
-        begin.saturating_sub(std::mem::replace(&mut self.begin, begin))
+        missing
     }
 
     /// The state of a sequence in the window, as a number of [`codes`].
