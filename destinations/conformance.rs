@@ -3,8 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use fanout_sdk::adapter::Adapter;
 use fanout_sdk::json::Doc;
+use fanout_sdk::testkit::conformance::{self, Candidate};
 use fanout_sdk::testkit::{Report, adapter_factory, run_case, run_folder};
 
 use super::builtin;
@@ -70,6 +73,26 @@ fn every_golden_case_passes() {
         }
     }
     assert!(failed.is_empty(), "{failed}");
+}
+
+/// What the suite says of an adapter, where it does not pass.
+fn failed_suite(adapter: &Adapter) -> Option<String> {
+    let factory = adapter_factory(adapter).unwrap();
+    let files = cases(adapter.name);
+    let waivers = fs::read_to_string(folder(adapter.name).join("conformance.toml")).ok();
+    let subject =
+        Candidate::of_manifest(&*factory, "manifest.toml", adapter.manifest, &files, waivers.as_deref());
+    let report = conformance::run(&subject.unwrap());
+    (!report.passed()).then(|| format!("{}:\n{report}", adapter.name))
+}
+
+#[test]
+fn every_adapter_passes_the_suite() {
+    let failed: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = builtin().iter().map(|adapter| scope.spawn(|| failed_suite(adapter))).collect();
+        runs.into_iter().filter_map(|run| run.join().unwrap()).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Traits that callers really send, or could; each must come out as valid JSON or not at all.

@@ -261,6 +261,72 @@ fn preview_writes_one_line_for_each_destination() {
 }
 
 #[test]
+fn preview_takes_the_vendors_answers() {
+    let folder = with_adapter();
+    let preview = |answers: &str| {
+        std::fs::write(folder.path("answers.json"), answers).unwrap();
+        let arguments =
+            ["preview", "--json", "--to", "first", "--responses", "answers.json", "--event", "call.json"];
+        parts(&folder.run(&arguments, VARIABLES))
+    };
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u1","traits":{"email":"ada@example.com"}}"#)
+        .unwrap();
+    // This adapter makes one request, whatever is answered.
+    for (answers, warnings) in [
+        ("[]", serde_json::json!([])),
+        (r#"[{"none":"timeout"}]"#, serde_json::json!([])),
+        (
+            r#"[{"status":500},{"status":200,"body":{"id":1}}]"#,
+            serde_json::json!(["responses: 1 of 2 were asked for; the rest was not needed"]),
+        ),
+    ] {
+        let (code, out, err) = preview(answers);
+        assert_eq!((code, err.as_str()), (0, ""), "{answers}");
+        let line = &lines_of_json(&out)[0];
+        assert_eq!(
+            (line["requests"].as_array().unwrap().len(), &line["warnings"]),
+            (1, &warnings),
+            "{answers}"
+        );
+    }
+    for (answers, message) in [
+        ("{", "answers.json: it is no JSON: "),
+        ("{}", "answers.json: it must be a list of answers, such as [{\"status\": 200, \"body\": {}}]"),
+        (
+            r#"[{"status":200},{"stats":200}]"#,
+            "answer 1, counted from 0: an answer needs a \"status\" or \"none\"",
+        ),
+        (r#"[{"none":"maybe"}]"#, "\"none\" is \"maybe\"; allowed: timeout, connection, refused"),
+    ] {
+        let (code, out, err) = preview(answers);
+        assert_eq!((code, out.as_str()), (1, ""), "{answers}");
+        assert!(err.contains(message), "{err}");
+    }
+    let (code, _, err) = parts(&folder.run(&["preview", "--responses", "gone.json"], VARIABLES));
+    assert_eq!(code, 1);
+    assert!(err.contains("cannot read gone.json"), "{err}");
+}
+
+#[test]
+fn a_destination_may_take_calls_that_do_not_name_it_or_not() {
+    let destination = |name: &str, line: &str| {
+        format!(
+            "[destinations.{name}]\nadapter = \"salesforce\"\n{line}\nsettings = {{ login_host = \"a.my.salesforce.com\", \
+             client_id = \"c\", client_secret = \"s3cret\", external_id_field = \"Id__c\" }}\n"
+        )
+    };
+    let config = [("first", ""), ("second", "opt_in = false"), ("third", "opt_in = true")];
+    let folder = Folder::with(&config.map(|(name, line)| destination(name, line)).concat());
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u","traits":{"lastName":"B"}}"#).unwrap();
+    let (code, out, err) = parts(&folder.run(&["preview", "--event", "call.json", "--json"], &[]));
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["skip", "send", "skip"], "{out}");
+    assert!(lines[0]["reason"].as_str().unwrap().contains("set opt_in = false"), "{out}");
+}
+
+#[test]
 fn preview_shows_secrets_only_when_asked() {
     let folder = with_adapter();
     let arguments = ["preview", "--to", "third", "--show-secrets", "--event", "call.json"];
@@ -327,24 +393,61 @@ fn preview_explains_what_it_cannot_take() {
 #[test]
 fn cases_of_an_adapter_are_run_and_rewritten() {
     let folder = with_adapter();
+    std::fs::write(
+        folder.path("own/acme/conformance.toml"),
+        "[[waive]]\ncheck = \"200-error\"\nreason = \"it has none\"\n",
+    )
+    .unwrap();
     let (code, out, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
-    assert_eq!(
-        (code, out.as_str(), err.as_str()),
-        (
-            0,
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.starts_with(
             "ok   one.json: a user with an address\n1 case, 0 failed\n\
-             no case ends with: skip, rejected, retry; a complete adapter shows each\n",
-            ""
-        )
+             no case ends with: skip, rejected, retry; a complete adapter shows each\n\n\
+             ok     success: a golden case ends delivered\n"
+        ),
+        "{out}"
     );
+    assert!(out.contains("\nwaived 200-error: it has none\n"), "{out}");
+    assert!(out.ends_with(" checks, 0 failed, 1 waived\n"), "{out}");
     let case = folder.path("own/acme/cases/one.json");
     std::fs::write(&case, CASE.replace("\"mail\"", "\"email\"")).unwrap();
     let (_, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
     assert!(out.contains("\n--update writes what was seen"), "{out}");
+    assert!(out.ends_with("the conformance checks run once every case passes\n"), "{out}");
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
-    assert_eq!((code, &lines_of_json(&out)[0][0]["passed"]), (1, &false.into()));
+    assert_eq!((code, &lines_of_json(&out)[0]["cases"][0]["passed"]), (1, &false.into()));
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--update"], &[]));
     assert!(code == 0 && std::fs::read_to_string(&case).unwrap().contains("\"mail\""), "{out}");
+}
+
+#[test]
+fn an_adapter_that_a_hard_vendor_breaks_fails() {
+    let folder = with_adapter();
+    let careless = format!("{ACME}outcomes = [{{ status = 500, then = \"rejected\" }}]\n");
+    std::fs::write(folder.path("own/acme/manifest.toml"), careless).unwrap();
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains(
+            "\nFAIL   500: 500: tried again\n       one.json, request 0 (main): ended as Rejected, \
+             reason \"the vendor answered 500\"; wanted retry or throttled\n"
+        ),
+        "{out}"
+    );
+    assert!(
+        out.contains("FAIL   200-error") && out.contains("is waived, with the reason, in conformance.toml")
+    );
+    let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme", "--json"], &[]));
+    let suite = &lines_of_json(&out)[0]["conformance"];
+    assert_eq!((code, &suite["passed"]), (1, &false.into()));
+    let checks = suite["checks"].as_array().unwrap();
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|check| check["passed"] == false)
+        .filter_map(|check| check["check"].as_str())
+        .collect();
+    assert_eq!(failed, ["200-error", "500"]);
 }
 
 #[test]
@@ -354,7 +457,7 @@ fn a_folder_without_adapter_or_cases_is_explained() {
     assert!(code == 2 && err.starts_with("fanout: cannot read own/manifest.toml: "), "{err}");
     std::fs::remove_file(folder.path("own/acme/cases/one.json")).unwrap();
     let (code, _, err) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));
-    assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no case"), "{err}");
+    assert!(code == 2 && err.starts_with("fanout: own/acme/cases holds no golden case"), "{err}");
     std::fs::write(folder.path("own/acme/cases/one.json"), CASE).unwrap();
     std::fs::write(folder.path("own/acme/manifest.toml"), ACME.replace("[identity]", "[identty]")).unwrap();
     let (code, out, _) = parts(&folder.run(&["test-adapter", "own/acme"], &[]));

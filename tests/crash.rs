@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Process, Sandbox, free_address, post, write_config};
+use support::{KEY, Sandbox, Service, post};
 
-const KEY: &str = "crash-test-key";
 const SENDERS: u64 = 4;
 const BATCH: u64 = 20;
 const USERS: u64 = 500;
@@ -23,41 +22,20 @@ fn rounds() -> u64 {
 
 #[test]
 fn every_acknowledged_call_survives_kill_9() {
-    let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start();
-    let address = free_address();
-    let config = write_config(
-        folder.path(),
-        &format!(
-            r#"
-            [server]
-            listen = "{address}"
-            [admin]
-            listen = "127.0.0.1:0"
-            [[sources]]
-            name = "app"
-            write_key = "{KEY}"
-            [queue]
-            path = "{}/data"
-            [sandbox]
-            url = "http://{}"
-            [destinations.mixpanel]
-            settings = {{ project_token = "TOKEN" }}
-            "#,
-            folder.path().display(),
-            sandbox.address
-        ),
+    let service = Service::new(
+        &format!("http://{}", sandbox.address),
+        "[destinations.mixpanel]\nsettings = { project_token = \"TOKEN\" }",
     );
     let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
     let next = Arc::new(AtomicU64::new(0));
     for round in 0..rounds() {
-        let mut fanout = Process::fanout(&["serve", "--config", &config]);
-        fanout.wait_for("ready");
+        let fanout = service.serve();
         let over = Arc::new(AtomicBool::new(false));
         let senders: Vec<_> = (0..SENDERS)
             .map(|_| {
                 let (acknowledged, next, over, address) =
-                    (acknowledged.clone(), next.clone(), over.clone(), address.clone());
+                    (acknowledged.clone(), next.clone(), over.clone(), service.address.clone());
                 std::thread::spawn(move || {
                     while !over.load(Ordering::Relaxed) {
                         let first = next.fetch_add(BATCH, Ordering::Relaxed);
@@ -83,8 +61,7 @@ fn every_acknowledged_call_survives_kill_9() {
         println!("round {round}: {} acknowledged so far", acknowledged.lock().unwrap().len());
     }
 
-    let mut fanout = Process::fanout(&["serve", "--config", &config]);
-    fanout.wait_for("ready");
+    let fanout = service.serve();
     let acknowledged = acknowledged.lock().unwrap().clone();
     assert!(
         acknowledged.len() as u64 > rounds() * BATCH,

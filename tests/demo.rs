@@ -69,7 +69,29 @@ fn it_shows_what_each_vendor_received_and_ends_by_itself() {
     assert_eq!(envelopes[2]["data"]["traits"]["address"]["postal_code"], "06105");
     assert_eq!(out.matches("webhook-signature: v1,").count(), 3);
 
-    for secret in ["demo-project-token", "whsec_", "ZGVtby1zaWduaW5n"] {
+    // One user of three has no anonymous id alone; the first example names neither of these two vendors.
+    let contacts: Vec<Value> = bodies(&out, "api.intercom.io");
+    let created: Vec<&Value> = contacts.iter().filter(|body| body["role"] == "user").collect();
+    assert_eq!(created.len(), 2, "{out}");
+    assert_eq!((&created[0]["external_id"], &created[0]["name"]), (&"abc123".into(), &"Elon Musk".into()));
+    assert_eq!(created[1]["custom_attributes"]["address_city"], "Hartford");
+    let members = bodies(&out, "us20.api.mailchimp.com");
+    assert_eq!(members.len(), 2, "{out}");
+    assert_eq!(members[0]["merge_fields"]["FNAME"], "Elon");
+    assert_eq!(members[1]["merge_fields"]["ADDRESS"]["zip"], "06105");
+    // It takes calls that name it, and the first example does; the token brought the host.
+    let leads = bodies(&out, "sandbox.my.salesforce.com");
+    assert_eq!(leads.len(), 1, "{out}");
+    assert_eq!(leads[0]["records"][0]["UserId__c"], "97980cfea0067");
+    assert_eq!(leads[0]["records"][0]["LastName"], "Musk");
+    assert!(
+        out.contains("grant_type=client_credentials&client_id=demo-client-id&client_secret=***"),
+        "{out}"
+    );
+
+    for secret in
+        ["demo-project-token", "whsec_", "ZGVtby1zaWduaW5n", "demokey", "demo-access", "ZGVtb2tleS", "token1"]
+    {
         assert!(!out.contains(secret), "{secret}\n{out}");
     }
     assert!(is_empty(temporary.path()), "it left something behind");

@@ -31,10 +31,36 @@ impl Adapter {
     /// Reads and checks its manifest. The paths it mentions are added to `names`, which every event must be made with.
     ///
     /// # Errors
-    /// As [`Manifest::load`].
+    /// As [`load`].
     pub fn load(&self, names: &mut Names) -> Result<Manifest, Vec<Problem>> {
-        Manifest::load(&self.file(), self.manifest, names)
+        load(&self.file(), self.manifest, self.code, names)
     }
+}
+
+/// Reads and checks a manifest that goes with this code, or with none. The paths it mentions are added to `names`, which
+/// every event must be made with.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file; or that it is written for code where there is none.
+pub fn load(
+    file_name: &str,
+    manifest: &str,
+    code: Option<Code>,
+    names: &mut Names,
+) -> Result<Manifest, Vec<Problem>> {
+    let manifest = Manifest::load(file_name, manifest, names)?;
+    if manifest.needs_code() && code.is_none() {
+        return Err(vec![Problem {
+            file: file_name.to_owned(),
+            line: 0,
+            column: 0,
+            message: "the manifest has a section [code], and no Rust code goes with it".to_owned(),
+            remedy: "Rust code comes with a binary that is built with it, never from a folder: build one as \
+                     examples/rust-adapter does, or remove [code] and what belongs to it"
+                .to_owned(),
+        }]);
+    }
+    Ok(manifest)
 }
 
 /// The destination that a bound manifest makes with its adapter's code, or by itself.

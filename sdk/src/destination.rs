@@ -98,7 +98,7 @@ pub enum Outcome {
 pub struct Verdict {
     /// How it ended.
     pub outcome: Outcome,
-    /// Why; empty for a success. At most 300 characters, no secrets.
+    /// Why; for a success what was left out of it, nearly always empty. At most 300 characters, no secrets.
     pub reason: String,
     /// The vendor's answer, status first, at most 512 bytes, secrets masked; empty for a success.
     pub answer: Arc<str>,

@@ -20,11 +20,11 @@ const MOST_REMEMBERED: usize = 1_000;
 pub fn preview(
     destination: &dyn Destination,
     items: &[Item],
-    answers: Vec<Answer>,
+    answers: Vec<Result<Answer, NoAnswer>>,
     clock: &dyn Clock,
     show_secrets: bool,
 ) -> Vec<Request> {
-    let pretended = Pretended { state: Mutex::new((answers.into(), Vec::new())) };
+    let pretended = Pretended { answers: Mutex::new(answers.into()), requests: Mutex::default() };
     let memory = Memory::new(MOST_REMEMBERED);
     let context = Context {
         transport: &pretended,
@@ -38,7 +38,7 @@ pub fn preview(
         let mut sending = pin!(destination.send(&context, items));
         let _ = sending.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
     }
-    let (_, mut requests) = pretended.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut requests = pretended.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !show_secrets {
         for request in &mut requests {
             request.url = destination.mask(&request.url);
@@ -50,17 +50,19 @@ pub fn preview(
 
 /// Gives prepared answers and remembers what was asked.
 struct Pretended {
-    state: Mutex<(VecDeque<Answer>, Vec<Request>)>,
+    answers: Mutex<VecDeque<Result<Answer, NoAnswer>>>,
+    requests: Mutex<Vec<Request>>,
 }
 
 #[async_trait]
 impl Transport for Pretended {
     async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.1.len() >= MOST_REQUESTS {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() >= MOST_REQUESTS {
             return Err(NoAnswer::Connection("too many requests to show".to_owned()));
         }
-        state.1.push(request.clone());
-        Ok(state.0.pop_front().unwrap_or_default())
+        requests.push(request.clone());
+        let next = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        next.unwrap_or_else(|| Ok(Answer::default()))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use fanout_sdk::adapter::Adapter;
-use fanout_sdk::destination::{Request, Transport};
+use fanout_sdk::destination::{Destination, Request, Transport};
 
 use super::examples;
 use super::serve::{Signals, addresses};
@@ -163,21 +163,14 @@ async fn delivered(config: &Config, instance: &Instance) -> bool {
 
 /// Shows what vendors received, once each, with the demo's secrets masked.
 struct Vendors {
-    secrets: Vec<String>,
+    destinations: Vec<Box<dyn Destination>>,
     shown: u64,
 }
 
 impl Vendors {
     fn new(config: &Config, adapters: &AdapterSet) -> Vendors {
-        let mut secrets = Vec::new();
-        for destination in &config.destinations {
-            let Some(adapter) = adapters.get(&destination.adapter) else { continue };
-            for setting in adapter.manifest.settings().iter().filter(|setting| setting.secret) {
-                let value = destination.settings.get(&setting.name).and_then(toml::Value::as_str);
-                secrets.extend(value.filter(|value| !value.starts_with("https://")).map(str::to_owned));
-            }
-        }
-        Vendors { secrets, shown: 0 }
+        let bound = config.destinations.iter().filter_map(|destination| adapters.bind(destination).ok());
+        Vendors { destinations: bound.collect(), shown: 0 }
     }
 
     fn show_new(&mut self, sandbox: &Sandbox, out: &mut dyn Write) -> io::Result<()> {
@@ -201,7 +194,10 @@ impl Vendors {
         let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
         writeln!(out, "{} https://{}{}{query}", request.method, request.host, request.path)?;
         for (name, value) in request.headers.iter().filter(|(name, _)| !is_transport_header(name)) {
-            writeln!(out, "{name}: {}", self.mask(value))?;
+            writeln!(out, "{name}: {}", self.shown_header(name, value))?;
+        }
+        if request.body.is_empty() {
+            return writeln!(out);
         }
         let body = match serde_json::from_slice::<serde_json::Value>(&request.body) {
             Ok(json) => serde_json::to_string_pretty(&json).unwrap_or_default(),
@@ -211,7 +207,15 @@ impl Vendors {
     }
 
     fn mask(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        self.destinations.iter().fold(text.to_owned(), |text, destination| destination.mask(&text))
+    }
+
+    /// A header's value; of what it authorises with, a token that the vendor gave included, its kind alone.
+    fn shown_header(&self, name: &str, value: &str) -> String {
+        match value.split_once(' ') {
+            Some((kind, _)) if name == "authorization" => format!("{kind} ***"),
+            _ => self.mask(value),
+        }
     }
 }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fanout_sdk::adapter;
-use fanout_sdk::destination::{self, Clock as _, Request};
+use fanout_sdk::destination::{self, Answer, Clock as _, NoAnswer, Request};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::json::Doc;
 use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::normalise::{self, envelope};
 use fanout_sdk::problem::nearest;
+use fanout_sdk::testkit;
 use serde_json::{Value, json};
 
 use super::args::{Common, PreviewArguments};
@@ -28,6 +29,21 @@ struct Preview<'a> {
     skipped: Option<String>,
     warnings: Vec<String>,
     requests: Vec<Request>,
+}
+
+/// What all destinations get.
+struct Call {
+    event: Arc<Event>,
+    /// What the vendor is taken to answer.
+    answers: Vec<Result<Answer, NoAnswer>>,
+}
+
+impl Call {
+    fn read(arguments: &PreviewArguments, names: &Names) -> Result<Call, String> {
+        let event = read_event(arguments.event.as_deref(), names)?;
+        let answers = arguments.responses.as_deref().map(read_responses).transpose()?;
+        Ok(Call { event, answers: answers.unwrap_or_default() })
+    }
 }
 
 /// Shows what would be sent.
@@ -51,15 +67,15 @@ pub fn run(
         }
     };
     let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
-    let event = match read_event(arguments.event.as_deref(), adapters.paths()) {
-        Ok(event) => event,
+    let call = match Call::read(arguments, adapters.paths()) {
+        Ok(call) => call,
         Err(message) => {
             output::complain(&message);
             return Ok(Ending::Failed);
         }
     };
     for destination in chosen {
-        let preview = preview(&adapters, destination, &event, arguments);
+        let preview = preview(&adapters, destination, &call, arguments);
         if common.json {
             write_json(out, &preview)?;
         } else {
@@ -119,6 +135,11 @@ fn read_event(file: Option<&Path>, names: &Names) -> Result<Arc<Event>, String> 
     Event::from_doc(record, SystemClock.now_ms(), names).map(Arc::new).map_err(refused)
 }
 
+fn read_responses(file: &Path) -> Result<Vec<Result<Answer, NoAnswer>>, String> {
+    let text = config::read_text(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    testkit::read_answers(&text).map_err(|problem| format!("{}: {problem}", file.display()))
+}
+
 /// The call's type; an identify where it says none.
 fn call_type(body: &Doc) -> Result<CallType, String> {
     match body.root().get("type").and_then(|name| name.text()) {
@@ -132,9 +153,10 @@ fn call_type(body: &Doc) -> Result<CallType, String> {
 fn preview<'a>(
     adapters: &AdapterSet,
     destination: &'a Destination,
-    event: &Arc<Event>,
+    call: &Call,
     arguments: &PreviewArguments,
 ) -> Preview<'a> {
+    let event = &call.event;
     let mut preview = Preview {
         destination: &destination.name,
         adapter: &destination.adapter,
@@ -155,7 +177,7 @@ fn preview<'a>(
         return preview;
     };
     match adapter.bind(&destination.name, &destination.settings) {
-        Ok(vendor) => fill(&mut preview, destination, &adapter.manifest, &*vendor, event, arguments),
+        Ok(vendor) => fill(&mut preview, destination, &adapter.manifest, &*vendor, call, arguments),
         // `load` has judged the settings already; this is for what changed since.
         Err(problems) => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -171,12 +193,13 @@ fn fill(
     destination: &Destination,
     manifest: &Manifest,
     vendor: &dyn destination::Destination,
-    event: &Arc<Event>,
+    call: &Call,
     arguments: &PreviewArguments,
 ) {
+    let event = &call.event;
     let sources = destination.sources.clone();
-    let target =
-        Target::new(&destination.name, manifest.name(), manifest.aliases(), manifest.opt_in(), sources);
+    let opt_in = destination.opt_in.unwrap_or(manifest.opt_in());
+    let target = Target::new(&destination.name, manifest.name(), manifest.aliases(), opt_in, sources);
     if event.call_type() != CallType::Identify && !manifest.takes_all_calls() {
         preview.skipped = Some(format!("type: {} takes identify calls alone", preview.adapter));
         return;
@@ -202,10 +225,15 @@ fn fill(
             preview.requests = fanout_sdk::preview::preview(
                 vendor,
                 &[item],
-                Vec::new(),
+                call.answers.clone(),
                 &SystemClock,
                 arguments.show_secrets,
             );
+            let (given, used) = (call.answers.len(), preview.requests.len());
+            if used < given {
+                let unused = format!("responses: {used} of {given} were asked for; the rest was not needed");
+                preview.warnings.push(unused);
+            }
         }
         Err(skip) => preview.skipped = Some(format!("{}: {}", skip.reason, skip.detail)),
     }

@@ -166,7 +166,7 @@ impl AdapterSet {
         }
         match std::fs::read_to_string(path) {
             Ok(text) => {
-                let loaded = Manifest::load(&path.display().to_string(), &text, &mut self.names);
+                let loaded = adapter::load(&path.display().to_string(), &text, None, &mut self.names);
                 self.add(name, loaded, Some(folder.to_owned()), None);
             }
             Err(error) => {
@@ -244,6 +244,12 @@ headers = { Authorization = "Bearer {settings.key}" }
 body = { id = "{identity}", mail = "{traits.email}" }
 "#;
 
+    fn coded() -> String {
+        let request = "[[request]]\n";
+        let rule = "outcomes = [{ status = 409, then = \"tell:known\" }]\n";
+        ACME.replacen(request, &format!("[code]\nwords = [\"known\"]\n{request}{rule}"), 1)
+    }
+
     fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -275,6 +281,7 @@ body = { id = "{identity}", mail = "{traits.email}" }
             ("mixpanel/manifest.toml", ACME),
             ("My Own/manifest.toml", ACME),
             ("broken/manifest.toml", "adapter = 1"),
+            ("coded/manifest.toml", &coded()),
         ]);
         let set = AdapterSet::open(fanout_destinations::builtin(), Some(folder.path()));
         let messages = messages(&set.problems);
@@ -285,6 +292,10 @@ body = { id = "{identity}", mail = "{traits.email}" }
                 .iter()
                 .any(|problem| problem.file.ends_with("broken/manifest.toml") && problem.line > 0)
         );
+        let needs_code = set.problems.iter().find(|problem| problem.file.ends_with("coded/manifest.toml"));
+        let needs_code = needs_code.unwrap();
+        assert_eq!(needs_code.message, "the manifest has a section [code], and no Rust code goes with it");
+        assert!(needs_code.remedy.contains("examples/rust-adapter"), "{}", needs_code.remedy);
         assert!(set.get("broken").is_none() && set.names().contains(&"broken".to_owned()));
         let gone = AdapterSet::open(fanout_destinations::builtin(), Some(&folder.path().join("gone")));
         assert!(gone.problems[0].message.starts_with("`adapters_dir` cannot be read"), "{:?}", gone.problems);
@@ -301,8 +312,8 @@ body = { id = "{identity}", mail = "{traits.email}" }
 
     #[test]
     fn a_binary_may_carry_adapters_of_its_own() {
-        let acme =
-            adapter::Adapter { name: "acme", manifest: ACME, sandbox: None, code: Some(as_it_is as Code) };
+        let coded: &'static str = coded().leak();
+        let acme = adapter::Adapter { name: "acme", manifest: coded, sandbox: None, code: Some(as_it_is) };
         let set = binary_with(acme);
         assert_eq!(messages(&set.problems), Vec::<&str>::new());
         assert!(set.get("acme").unwrap().bind("mine", &"key = 'k'".parse().unwrap()).is_ok());
@@ -315,6 +326,11 @@ body = { id = "{identity}", mail = "{traits.email}" }
             assert_eq!(messages(&set.problems), [message]);
             assert_eq!(set.problems[0].file, format!("{name}/manifest.toml"));
         }
+        let set = binary_with(adapter::Adapter { code: None, ..acme });
+        assert_eq!(
+            messages(&set.problems),
+            ["the manifest has a section [code], and no Rust code goes with it"]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod limiter;
 mod outcome;
 mod own_time;
 mod pace;
+pub mod request;
 mod supervise;
 mod work;
 

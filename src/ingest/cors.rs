@@ -3,9 +3,9 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, HeaderValue, ORIGIN, VARY,
 };
 
 /// What is allowed where the preflight names no headers.
@@ -20,6 +20,9 @@ const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("900");
 pub fn expose(request: &HeaderMap, answer: &mut HeaderMap) {
     let Some(origin) = request.get(ORIGIN) else { return };
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    // A beacon always sends cookies along, and some SDKs do; without this word the browser withholds call or answer.
+    // Nothing here reads a cookie, so it gives away nothing.
+    answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     answer.insert(VARY, HeaderValue::from_static("Origin"));
     answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
 }
@@ -68,6 +71,7 @@ mod tests {
             (ACCESS_CONTROL_ALLOW_ORIGIN, "https://shop.example"),
             (ACCESS_CONTROL_ALLOW_HEADERS, "authorization,rsa-x"),
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
             (ACCESS_CONTROL_MAX_AGE, "900"),
             (ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After"),
             (VARY, "Origin"),

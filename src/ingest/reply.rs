@@ -54,6 +54,8 @@ pub enum Failure {
     Host,
     /// There is no such path.
     NotFound,
+    /// Settings were asked for with a write key that no enabled source has.
+    NoSettings,
     /// The path is called with another method.
     Method(&'static str),
 }
@@ -242,12 +244,16 @@ impl Failure {
                     refusals.total
                 ),
             ),
-            Failure::Queue(QueueFailure::Full) => {
-                later(30, "queue_full", "there is no room for more calls; try again later")
-            }
-            Failure::Queue(QueueFailure::Failed) => {
-                later(5, "queue_failed", "the calls could not be made durable; try again")
-            }
+            Failure::Queue(QueueFailure::Full) => later(
+                30,
+                "queue_full",
+                "the server's disk is full: keep the calls and send them again; its log says what fills it",
+            ),
+            Failure::Queue(QueueFailure::Failed) => later(
+                5,
+                "queue_failed",
+                "the server could not write the calls to its disk: send them again; its log says why",
+            ),
             Failure::Queue(QueueFailure::Closed) => {
                 later(5, "shutting_down", "the server is shutting down; try again")
             }
@@ -255,6 +261,11 @@ impl Failure {
                 BAD,
                 "host_not_allowed",
                 "this server does not answer to the name in the Host header; add it to `allowed_hosts`",
+            ),
+            Failure::NoSettings => refused(
+                StatusCode::NOT_FOUND,
+                "unknown_source",
+                "no enabled source has this write key, so nothing will be sent; check the key that the page is given",
             ),
             Failure::NotFound => {
                 refused(StatusCode::NOT_FOUND, "not_found", "the tracking API has no such path")
@@ -366,6 +377,7 @@ mod tests {
             (Queue(QueueFailure::Closed), 503, "shutting_down", Some("5")),
             (Host, 400, "host_not_allowed", None),
             (NotFound, 404, "not_found", None),
+            (NoSettings, 404, "unknown_source", None),
             (Method("POST"), 405, "method_not_allowed", None),
         ] {
             let answer = failure(&failed);

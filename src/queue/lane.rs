@@ -10,6 +10,7 @@
 mod backlog;
 mod gates;
 mod leaving;
+pub mod redrive;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -88,6 +89,8 @@ pub struct Lane {
     hungry: VecDeque<u64>,
     /// How far the clock that the caller goes by is ahead of wall time, in which rows are written.
     ahead_ms: i64,
+    /// Open ones that were dead letters, and whether they are to be sent whole.
+    redriven: BTreeMap<u64, bool>,
     begin: u64,
     counts: BTreeMap<u8, u64>,
     finished: u64,
@@ -121,6 +124,7 @@ impl Lane {
             left: HashMap::default(),
             hungry: VecDeque::new(),
             ahead_ms: 0,
+            redriven: saved.redriven,
             begin: saved.begin,
             finished: saved.counts.values().sum(),
             counts: saved.counts,
@@ -161,18 +165,24 @@ impl Lane {
         if seq < self.next() {
             return true;
         }
+        self.admit(seq, order_key, received_at_ms);
+        true
+    }
+
+    /// Takes in the next sequence, for which there is room.
+    fn admit(&mut self, seq: u64, order_key: u64, received_at_ms: i64) {
         self.changed = true;
         if self.window.state(seq) != UNREAD {
             self.window.pass(GAP);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
         if !self.left.is_empty() && self.leave_behind(seq, order_key) {
             self.window.pass(UNREAD);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
         self.window.take_in(Slot { order_key, received_at_ms });
         let row = if self.resumed.is_empty() { None } else { self.resumed.remove(&seq) };
@@ -180,11 +190,14 @@ impl Lane {
             self.leave_first(seq, order_key, received_at_ms);
             self.retire();
         }
-        true
     }
 
     /// Goes past sequences that have no call. `false`: there was no room for all of them.
     pub fn pass_to(&mut self, seq: u64) -> bool {
+        (self.redriven.is_empty() || self.take_in_redriven(seq)) && self.pass_gap(seq)
+    }
+
+    fn pass_gap(&mut self, seq: u64) -> bool {
         let span = (self.limits.shape.chunks * self.limits.shape.chunk_len()) as u64;
         if seq.saturating_sub(self.next()) > span && self.window.is_quiet() {
             let chunks = &mut self.delta.chunks;
@@ -218,12 +231,17 @@ impl Lane {
         self.open += 1;
         let gate = match self.gates.entry(order_key) {
             Entry::Occupied(mut gate) => {
-                let behind = &mut gate.get_mut().behind;
-                if behind.len() >= self.limits.behind && row.is_none() && self.left.len() < MAX_LEFT {
+                let gate = gate.get_mut();
+                if gate.behind.len() >= self.limits.behind && row.is_none() && self.left.len() < MAX_LEFT {
                     return false;
                 }
-                behind.push_back(seq);
-                if row.is_some() && !self.parked.contains_key(&seq) {
+                if gate.behind.back().is_none_or(|last| *last < seq) && gate.head < seq {
+                    gate.behind.push_back(seq);
+                } else if gate.insert(seq) {
+                    let before = self.ready.iter_mut().find(|ready| gate.behind.front() == Some(*ready));
+                    before.into_iter().for_each(|ready| *ready = seq);
+                }
+                if row.is_some() && !self.parked.contains_key(&seq) && !self.redriven.contains_key(&seq) {
                     self.delta.rows.insert(seq, None);
                 }
                 return true;
@@ -378,7 +396,7 @@ impl Lane {
         match gate.behind.pop_front() {
             Some(next) => {
                 *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
-                gate.has_row = self.parked.contains_key(&next);
+                gate.has_row = self.parked.contains_key(&next) || self.redriven.contains_key(&next);
                 self.ready.push_back(next);
             }
             None => drop(place.remove()),
@@ -393,6 +411,9 @@ impl Lane {
     }
 
     fn end(&mut self, seq: u64, code: u8) {
+        if !self.redriven.is_empty() && self.redriven.remove(&seq).is_some() {
+            self.delta.redriven.insert(seq, None);
+        }
         self.count(code, 1);
         self.open = self.open.saturating_sub(1);
         self.changed = true;
@@ -549,7 +570,7 @@ impl Lane {
         let mut chunks = BTreeMap::new();
         self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
         let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
-        Saved { base, begin, counts, chunks, rows: BTreeMap::new() }
+        Saved { base, begin, counts, chunks, ..Saved::default() }
     }
 
     /// What has to be written down since the last call; `None` if nothing changed.

@@ -127,6 +127,7 @@ async fn row_3_a_page_posts_text_without_authorization() {
     let reply = server.send("POST", "/v1/i", &headers, body.as_bytes()).await;
     assert_ok(&reply);
     assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(reply.header("access-control-allow-credentials"), "true");
     assert_eq!(reply.header("vary"), "Origin");
     assert_eq!(server.journal().len(), 1);
 }
@@ -143,6 +144,7 @@ async fn row_4_a_preflight_is_answered() {
     assert_eq!((reply.status, reply.body.len()), (204, 0));
     assert_eq!(reply.header("access-control-allow-headers"), "authorization,x-retry-count");
     assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(reply.header("access-control-allow-credentials"), "true");
     assert_eq!(reply.header("access-control-max-age"), "900");
     assert!(reply.header("access-control-allow-methods").contains("POST"));
 }
@@ -509,7 +511,9 @@ async fn row_53_settings_for_analytics_js() {
     assert_eq!(forwarded.json()["integrations"]["Segment.io"]["protocol"], "https");
     for key in [BAD_KEY, "old-key"] {
         let reply = server.send("GET", &format!("/v1/projects/{key}/settings"), &[], b"").await;
-        assert_refused(&reply, 404, "not_found");
+        // It stands in the browser's console, where the page's author looks.
+        assert_refused(&reply, 404, "unknown_source");
+        assert!(reply.json()["message"].as_str().is_some_and(|message| message.contains("check the key")));
         assert_eq!(reply.json().get("integrations"), None);
     }
     let public = Settings { public_url: Some("https://track.example.com/x".to_owned()), ..settings() };

@@ -2,10 +2,15 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+pub mod books;
+pub mod ledger;
+
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -15,7 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A running process whose standard output is read line by line.
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// Locked so that a test's threads may share what holds a process; only its owner reads them.
+    lines: Mutex<Receiver<String>>,
     stdin: Option<ChildStdin>,
 }
 
@@ -37,13 +43,18 @@ impl Process {
             }
         });
         let stdin = child.stdin.take();
-        Process { child, lines, stdin }
+        Process { child, lines: Mutex::new(lines), stdin }
     }
 
     /// Starts the binary under test.
     pub fn fanout(arguments: &[&str]) -> Process {
+        Process::fanout_in(&[], arguments)
+    }
+
+    /// Starts the binary under test with variables of the environment.
+    pub fn fanout_in(environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
-        command.args(arguments).env("FANOUT_LOG", "warn");
+        command.args(arguments).env("FANOUT_LOG", "warn").envs(environment.iter().copied());
         Process::start(command)
     }
 
@@ -52,7 +63,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.lines.get_mut().unwrap().recv_timeout(left) {
                 Ok(line) => {
                     if let Some(rest) = line.trim().strip_prefix(start) {
                         return rest.trim().to_owned();
@@ -66,7 +77,7 @@ impl Process {
     /// Everything printed from now on until the process ends.
     pub fn rest_of_output(&mut self) -> String {
         let mut output = String::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.get_mut().unwrap().recv_timeout(PATIENCE) {
             output.push_str(&line);
             output.push('\n');
         }
@@ -206,9 +217,16 @@ pub fn post(address: &str, path: &str, key: &str, body: &serde_json::Value) -> s
     )
 }
 
-/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place.
+/// A loopback address that nobody listens on at the moment; for a server that must come back at the same place. Its port
+/// is none that the system gives to outgoing connections, of which one could take it before the server does.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// The stand-in for the vendors, as a process of its own.
@@ -222,6 +240,19 @@ impl Sandbox {
         let mut process = Process::fanout(&["sandbox", "--listen", "127.0.0.1:0"]);
         let url = process.wait_for("sandbox");
         Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
+    }
+
+    /// Adds answers, one rule or a list, behind those that are scripted already.
+    pub fn script(&self, rules: &serde_json::Value) {
+        let reply =
+            request(&self.address, "POST", "/_sandbox/answers", &[], rules.to_string().as_bytes()).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+
+    /// Forgets every scripted answer: from now on all vendors are well.
+    pub fn recover(&self) {
+        let reply = request(&self.address, "DELETE", "/_sandbox/answers", &[], b"").unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
     }
 
     /// What it received for a host after a number; waits a little for something to come.
@@ -258,4 +289,71 @@ pub fn write_config(folder: &Path, text: &str) -> String {
     let path = folder.join("fanout.toml");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
+}
+
+/// The write key of a `Service`'s only source.
+pub const KEY: &str = "test-write-key";
+
+/// A fanout with an address, a configuration and a data directory of its own: started, killed and started again at will.
+pub struct Service {
+    /// Where the tracking API listens.
+    pub address: String,
+    /// Where the admin API listens.
+    pub admin: String,
+    /// The data directory.
+    pub data: PathBuf,
+    config: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// One that sends to a stand-in instead of the vendors. `destinations` are tables as they stand in a file.
+    pub fn new(sandbox: &str, destinations: &str) -> Service {
+        Service::with_server(sandbox, "", destinations)
+    }
+
+    /// One with further lines of `[server]`.
+    pub fn with_server(sandbox: &str, server: &str, destinations: &str) -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, admin) = (free_address(), free_address());
+        let data = folder.path().join("data");
+        let config = format!(
+            r#"
+            [server]
+            listen = "{address}"
+            {server}
+            [admin]
+            listen = "{admin}"
+            [[sources]]
+            name = "app"
+            write_key = "{KEY}"
+            [queue]
+            path = "{}"
+            [sandbox]
+            url = "{sandbox}"
+            {destinations}
+            "#,
+            data.display(),
+        );
+        let config = write_config(folder.path(), &config);
+        Service { address, admin, data, config, _folder: folder }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn serve(&self) -> Process {
+        self.serve_in(&[])
+    }
+
+    /// Starts it with variables of the environment and waits until it is ready.
+    pub fn serve_in(&self, environment: &[(&str, &str)]) -> Process {
+        let mut process = Process::fanout_in(environment, &["serve", "--config", &self.config]);
+        process.wait_for("ready");
+        process
+    }
+
+    /// Posts to a path of the tracking API, which must take it.
+    pub fn accept(&self, path: &str, body: &serde_json::Value) {
+        let reply = post(&self.address, path, KEY, body).unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+    }
 }

@@ -178,8 +178,11 @@ fn sends(reader: &mut Reader<'_>, schema: &Schema) {
         if !sent.contains(request.name.as_str()) && !updates(schema, request) {
             reader.problem(
                 request.at,
-                format!("request {} is on demand, and no rule asks for it", request.name),
-                format!("then = \"send:{}\"", request.name),
+                format!("request {} is on demand, and nothing asks for it", request.name),
+                format!(
+                    "ask for it with then = \"send:{}\", in [upsert], or in asks of [code]",
+                    request.name
+                ),
             );
         }
     }

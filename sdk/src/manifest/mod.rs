@@ -67,7 +67,7 @@ pub struct SettingDoc {
     pub kind: &'static str,
     /// What it is, in a few words.
     pub doc: String,
-    /// Whether it must be given.
+    /// Whether it must be given where all others have their defaults.
     pub required: bool,
     /// Whether its value is never shown.
     pub secret: bool,
@@ -159,7 +159,12 @@ impl Manifest {
 
     /// What a destination of this adapter can be configured with.
     pub fn settings(&self) -> Vec<SettingDoc> {
-        self.schema.settings.iter().map(setting_doc).collect()
+        let needed = settings::needed_by_default(&self.schema, &self.names);
+        let doc = |setting: &Setting| {
+            let doc = setting_doc(setting);
+            SettingDoc { required: doc.required || needed.contains(&setting.name.as_str()), ..doc }
+        };
+        self.schema.settings.iter().map(doc).collect()
     }
 
     /// What a call may say under `integrations.<Name>`.

@@ -9,7 +9,7 @@ mod steps;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bound::Plan;
+use super::bound::{Plan, masked};
 use super::outcomes::{Decision, What};
 use super::scope::Reply;
 use crate::destination::{Context, Destination as _, Item, Outcome, Verdict};
@@ -44,6 +44,8 @@ pub struct Run<'r> {
     next_request: usize,
     agenda: VecDeque<Chunk>,
     fetched: Vec<Arc<Doc>>,
+    /// What fetches gave, in every form in which a vendor may send it back.
+    tokens: Vec<String>,
     renewed: bool,
     /// How many requests were made.
     made: usize,
@@ -54,6 +56,8 @@ pub struct Run<'r> {
 struct State<'r> {
     /// Decided for good.
     verdict: Option<Verdict>,
+    /// What is left out of it, for the verdict of a success.
+    left_out: String,
     /// One of its requests was only submitted.
     submitted: bool,
     /// The requests that `send:` rules asked for.
@@ -103,6 +107,7 @@ impl Plan {
             next_request: 0,
             agenda: VecDeque::new(),
             fetched: Vec::new(),
+            tokens: Vec::new(),
             renewed: false,
             made: 0,
         }
@@ -115,10 +120,14 @@ impl<'r> Run<'r> {
         self.states.get(at).is_some_and(|state| state.verdict.is_none())
     }
 
-    /// Gives the manifest's `{given.NAME}` a value for an item; a name that `[code] gives` does not list is ignored.
+    /// Gives the manifest's `{given.NAME}` a value for an item. A name that `[code] gives` does not list is a mistake of
+    /// the code's, and ends the item.
     pub fn give(&mut self, at: usize, name: &str, value: &str) {
-        let slot = self.plan.program.gives.iter().position(|known| known == name);
-        if let (Some(slot), Some(state)) = (slot, self.states.get_mut(at)) {
+        let Some(slot) = self.plan.program.gives.iter().position(|known| known == name) else {
+            let reason = format!("the code gives {name}, which [code] gives of the manifest does not list");
+            return self.end(at, Outcome::Rejected, &reason);
+        };
+        if let Some(state) = self.states.get_mut(at) {
             state.given.push((slot, value.into()));
         }
     }
@@ -129,10 +138,25 @@ impl<'r> Run<'r> {
         self.decide_all(&[at], verdict);
     }
 
-    /// Makes a request on demand for one item.
+    /// Says that an item's success will not be whole: the vendor refuses a part of it, which is left out.
+    pub fn leave_out(&mut self, at: usize, what: &str) {
+        let what = self.verdict(Outcome::Delivered, what, "").reason;
+        if let Some(state) = self.states.get_mut(at) {
+            state.left_out = what;
+        }
+    }
+
+    /// Makes a request on demand for one item. A name that the manifest does not have is a mistake of the code's, and
+    /// ends the item.
     pub async fn ask(&mut self, at: usize, request: &str) -> Said {
-        let found = self.plan.program.requests.iter().position(|known| &*known.name == request);
-        let Some(request) = found.filter(|_| self.is_open(at)) else { return Said::Ended };
+        let Some(found) = self.plan.program.requests.iter().position(|known| &*known.name == request) else {
+            self.end(at, Outcome::Rejected, &format!("the code asks for {request}, which is no request"));
+            return Said::Ended;
+        };
+        if !self.is_open(at) {
+            return Said::Ended;
+        }
+        let request = found;
         match self.single(at, request).await {
             Exchanged::Answered(mut decisions, shown) => match decisions.pop() {
                 Some(decision) => self.said(at, decision, &shown),
@@ -177,13 +201,13 @@ impl<'r> Run<'r> {
             self.end_untold(at, &told);
         }
         let nothing: Arc<str> = "".into();
-        let done = |submitted| Verdict {
+        let done = |submitted, reason| Verdict {
             outcome: if submitted { Outcome::Submitted } else { Outcome::Delivered },
-            reason: String::new(),
+            reason,
             answer: nothing.clone(),
         };
         let ends = self.states.into_iter();
-        ends.map(|state| state.verdict.unwrap_or_else(|| done(state.submitted))).collect()
+        ends.map(|state| state.verdict.unwrap_or_else(|| done(state.submitted, state.left_out))).collect()
     }
 
     /// Nobody does anything about what was told: the vendor has refused it.
@@ -192,8 +216,9 @@ impl<'r> Run<'r> {
     }
 
     fn verdict(&self, outcome: Outcome, reason: &str, answer: &str) -> Verdict {
-        let reason = self.plan.mask(reason).chars().take(MAX_REASON_CHARS).collect();
-        let mut answer = self.plan.mask(answer);
+        let hidden = |text: &str| masked(self.plan.mask(text), &self.tokens);
+        let reason = hidden(reason).chars().take(MAX_REASON_CHARS).collect();
+        let mut answer = hidden(answer);
         while answer.len() > MAX_ANSWER_BYTES {
             answer.pop();
         }

@@ -1,6 +1,6 @@
 //! A destination's settings, checked against the manifest's schema. It does not decide what they are used for.
 
-use super::bind::Binder;
+use super::bind::{Binder, NameIds};
 use super::expression::Source as Written;
 use super::functions::Table;
 use super::schema::{Kind, Schema, Setting};
@@ -73,6 +73,17 @@ pub(crate) fn missing(schema: &Schema, destination: &str, binder: &mut Binder<'_
         });
     }
     problems
+}
+
+/// The settings whose condition holds where nothing is given.
+pub(crate) fn needed_by_default<'s>(schema: &'s Schema, names: &NameIds) -> Vec<&'s str> {
+    let mut binder = Binder::new(schema, names, vec![None; schema.settings.len()]);
+    binder.fill_defaults();
+    let mut is_needed = |setting: &&Setting| {
+        let condition = setting.needed_when.as_ref();
+        condition.is_some_and(|condition| binder.constant(condition).is_some_and(|value| value.holds()))
+    };
+    schema.settings.iter().filter(|setting| is_needed(setting)).map(|setting| setting.name.as_str()).collect()
 }
 
 /// The settings that a condition reads, each with its value: `flow = jwt`.

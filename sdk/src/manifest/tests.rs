@@ -309,6 +309,13 @@ fn a_setting_can_make_another_one_necessary() {
         problems("key = 'k'\nregion = 'uk'"),
         ["destination acme: setting region is uk; allowed: us, eu; Region"]
     );
+    let required = |manifest: &Manifest| {
+        let settings = manifest.settings();
+        settings.iter().find(|setting| setting.name == "token").is_some_and(|setting| setting.required)
+    };
+    assert!(!required(&manifest));
+    let by_default = reading.replacen("default = \"us\"", "default = \"eu\"", 1);
+    assert!(required(&Manifest::load("acme.toml", &by_default, &mut Names::default()).unwrap()));
     let text = reading.replacen("needed_when", "default = 'x', needed_when", 1);
     let wrong = Manifest::load("acme.toml", &text, &mut Names::default()).unwrap_err();
     assert!(
@@ -407,6 +414,35 @@ fn the_rest_is_handed_out_by_policy() {
     ] {
         let expected = format!("{{\"people\":[{{\"id\":\"u\",{expected}}}]}}");
         assert_eq!(bodies(&with(rest), "key = 'k'", &call), [expected], "{rest}");
+    }
+}
+
+#[test]
+fn a_table_that_is_spread_keeps_nulls_and_yields_to_the_line_of_its_own() {
+    let manifest = BASE.replacen("[rest]\n", "[rest]\nnull = \"keep\"\n", 1);
+    let manifest = manifest.replacen(
+        "[values]\n",
+        "[values]\none = { x = \"{traits.email}\", y = \"{custom.n}\" }\neither = [\"{values.one | if(settings.key)}\", \"{values.one | unless(settings.key)}\"]\n",
+        1,
+    );
+    let manifest = manifest.replacen(
+        "list = \"{options.list}\"",
+        "x = \"{traits.phone}\"\nlist = \"{options.list}\"",
+        1,
+    );
+    let manifest = manifest.replacen(
+        "\"...\" = \"{fields.custom}\"",
+        "\"...\" = [\"{values.either}\", \"{fields.custom}\"]",
+        1,
+    );
+    for (traits, expected) in [
+        (r#"{"email":"a@b.co","n":1}"#, r#","x":"a@b.co","y":1"#),
+        (r#"{"email":"a@b.co","n":null,"phone":"+1"}"#, r#","x":"+1","y":null"#),
+        (r#"{"email":null,"n":1}"#, r#","x":null,"y":1"#),
+    ] {
+        let call = format!(r#"{{"type":"identify","userId":"u","traits":{traits}}}"#);
+        let expected = format!("{{\"people\":[{{\"id\":\"u\"{expected}}}]}}");
+        assert_eq!(bodies(&manifest, "key = 'k'", &call), [expected], "{traits}");
     }
 }
 

@@ -147,6 +147,16 @@ pub(crate) enum Key {
     Node(Node),
 }
 
+impl Key {
+    /// Its name, where that is known.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Key::Name(name, _) => Some(name),
+            Key::Node(_) => None,
+        }
+    }
+}
+
 impl Node {
     /// A constant from a value.
     pub fn constant(value: Value<'static>, secret: bool, counts: bool) -> Node {

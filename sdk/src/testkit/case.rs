@@ -105,7 +105,7 @@ pub fn read_answers(text: &str) -> Result<Vec<Result<Answer, NoAnswer>>, String>
 }
 
 /// `{"status": 200, "headers": {…}, "body": …}`, a text body as it is, other JSON as JSON; or `{"none": "timeout"}`.
-fn read_answer(response: Json<'_>) -> Result<Result<Answer, NoAnswer>, String> {
+pub(super) fn read_answer(response: Json<'_>) -> Result<Result<Answer, NoAnswer>, String> {
     if let Some(none) = response.get("none").and_then(Json::text) {
         return match &*none {
             "timeout" => Ok(Err(NoAnswer::Timeout(std::time::Duration::from_secs(10)))),

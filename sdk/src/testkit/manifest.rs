@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Factory, Subject};
 use crate::adapter::{self, Adapter, Code};
 use crate::json::{Json, Kind};
-use crate::manifest::Manifest;
 use crate::names::Names;
 
 /// The name under which a case's destination is configured.
@@ -37,7 +36,7 @@ pub fn factory(
     code: Option<Code>,
 ) -> Result<Box<Factory<'static>>, Vec<String>> {
     let mut names = Names::default();
-    let manifest = Manifest::load(file_name, text, &mut names)
+    let manifest = adapter::load(file_name, text, code, &mut names)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let manifest = Arc::new(manifest);
     let spellings: Vec<String> = std::iter::once(manifest.name())

@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+pub mod conformance;
 mod manifest;
 mod pretty;
 mod run;

@@ -127,7 +127,7 @@ fn drive(
 }
 
 /// The options object that a call gives for this adapter.
-fn options<'e>(event: &'e Event, spellings: &[String]) -> Option<Json<'e>> {
+pub(super) fn options<'e>(event: &'e Event, spellings: &[String]) -> Option<Json<'e>> {
     let is_ours = |key: &str| spellings.iter().any(|spelling| fold(spelling) == fold(key));
     let entry = event.integrations()?.members().filter(|(key, _)| is_ours(key)).last()?;
     Some(entry.1).filter(|value| value.members().next().is_some())
@@ -137,7 +137,7 @@ fn fold(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut poller = Poller::from_waker(Waker::noop());
     (0..MOST_POLLS).find_map(|_| match future.as_mut().poll(&mut poller) {

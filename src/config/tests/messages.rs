@@ -228,8 +228,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "f.toml:7:11: there is no adapter `webhok`; did you mean `webhook`?",
     ),
     (
-        "+[destinations.hook]\nadapter = \"salesforce\"",
-        r#"f.toml:7:11: there is no adapter `salesforce`; add `adapter = "…"` with one of `pipemail` and `webhook`"#,
+        "+[destinations.hook]\nadapter = \"pigeonpost\"",
+        r#"f.toml:7:11: there is no adapter `pigeonpost`; add `adapter = "…"` with one of `pipemail` and `webhook`"#,
     ),
     (
         "+[destinations.\"My Hook\"]\nadapter = \"webhook\"\nsettings.url = \"https://a.b\"",

@@ -42,7 +42,7 @@ impl Lane {
     }
 
     fn drop_unbegun(&mut self, seq: u64, order_key: u64, code: u8) {
-        if self.parked.contains_key(&seq) {
+        if self.parked.contains_key(&seq) || self.redriven.contains_key(&seq) {
             self.delta.rows.insert(seq, None);
         }
         if let Entry::Occupied(mut place) = self.gates.entry(order_key) {
@@ -56,7 +56,7 @@ impl Lane {
                 }
             } else if let Some(next) = gate.behind.pop_front() {
                 *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
-                gate.has_row = self.parked.contains_key(&next);
+                gate.has_row = self.parked.contains_key(&next) || self.redriven.contains_key(&next);
                 self.ready.push_back(next);
             } else {
                 place.remove();
@@ -73,6 +73,9 @@ impl Lane {
         let gates = std::mem::take(&mut self.gates).into_values();
         let heads = gates.filter(|gate| gate.has_row).map(|gate| gate.head);
         let parked = std::mem::take(&mut self.parked);
+        let redriven = std::mem::take(&mut self.redriven);
+        self.delta.rows.extend(redriven.keys().map(|seq| (*seq, None)));
+        self.delta.redriven.extend(redriven.keys().map(|seq| (*seq, None)));
         self.delta.rows.extend(rows.chain(heads).chain(parked.keys().copied()).map(|seq| (seq, None)));
         self.delta.patches.extend(parked.keys().map(|seq| (*seq, code)));
         for seq in self.window.base()..self.next() {

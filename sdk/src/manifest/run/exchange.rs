@@ -6,17 +6,20 @@ use std::sync::Arc;
 use super::chunks::Chunk;
 use super::{MOST_REQUESTS, Run};
 use crate::destination::{Answer, NoAnswer, Outcome, Request};
-use crate::json::Doc;
+use crate::json::{Doc, Json};
 use crate::manifest::bound::{Known, Plan};
 use crate::manifest::outcomes::{self, Decision, Items, What};
 use crate::manifest::plan::{Encoding, RequestPlan, Role};
-use crate::manifest::render::{Attempt, Gone, Notes, Reply, Scope};
+use crate::manifest::render::{Attempt, Gone, MASK, Notes, Reply, Scope};
 use crate::manifest::request::{self, Head};
 use crate::manifest::scope::Found;
 use crate::manifest::tree::{Node, Source};
+use crate::manifest::written;
 
 /// How long it is remembered that a rule with `times` was used for an event.
 const TIMES_MS: i64 = 3_600_000;
+/// A fetched text that is shorter, such as a type, is no secret.
+const SHORTEST_TOKEN: usize = 8;
 
 /// What came of a request.
 pub(super) enum Exchanged {
@@ -65,7 +68,7 @@ impl<'r> Run<'r> {
                 return Exchanged::Ended;
             }
             let answer = self.context.transport.send(&request).await;
-            let answered = self.answered(chunk, parts, plan, answer);
+            let mut answered = self.answered(chunk, parts, plan, answer);
             if let Exchanged::Answered(decisions, _) = &answered
                 && !self.renewed
                 && needs_fetch(plan)
@@ -74,8 +77,12 @@ impl<'r> Run<'r> {
                 self.renew();
                 continue;
             }
-            if let Exchanged::Answered(decisions, _) = &answered {
+            if let Exchanged::Answered(decisions, shown) = &mut answered {
                 self.count_times(chunk, plan, decisions);
+                let tokens = tokens_in(&request, &self.fetched);
+                std::iter::once(shown)
+                    .chain(decisions.iter_mut().map(|decision| &mut decision.reason))
+                    .for_each(|text| hide(text, &tokens));
             }
             return answered;
         }
@@ -319,4 +326,33 @@ pub(super) fn finished(
         headers.insert(0, ("Content-Type".to_owned(), request::content_type(encoding).to_owned()));
     }
     Request { name, method, url, headers, body: body.into(), timeout }
+}
+
+/// The texts of fetches that a request carries in its headers or query, in every form in which a vendor may send them
+/// back, long ones first.
+fn tokens_in(request: &Request, fetched: &[Arc<Doc>]) -> Vec<String> {
+    let query = request.url.split_once('?').map_or("", |(_, query)| query);
+    let mut texts = Vec::new();
+    fetched.iter().for_each(|doc| texts_of(doc.root(), &mut texts));
+    let is_carried = |text: &String| {
+        let is_in = |(_, value): &(String, String)| value.contains(text.as_str());
+        request.headers.iter().any(is_in) || query.contains(&request::percent_encoded(text))
+    };
+    let carried = texts.into_iter().filter(|text| text.len() >= SHORTEST_TOKEN).filter(is_carried);
+    let mut forms: Vec<String> = carried.flat_map(|text| written::forms(&text)).collect();
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms
+}
+
+fn texts_of(json: Json<'_>, texts: &mut Vec<String>) {
+    texts.extend(json.text().map(|text| text.into_owned()));
+    json.elements().chain(json.members().map(|(_, value)| value)).for_each(|value| texts_of(value, texts));
+}
+
+fn hide(text: &mut String, tokens: &[String]) {
+    for token in tokens.iter().filter(|token| !token.is_empty()) {
+        if text.contains(token.as_str()) {
+            *text = text.replace(token.as_str(), MASK);
+        }
+    }
 }

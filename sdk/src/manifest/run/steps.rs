@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::exchange::Exchanged;
 use super::{Run, Told};
 use crate::destination::Outcome;
-use crate::manifest::bound::{Plan, is_wanted};
 use crate::manifest::outcomes::{Decision, What};
 use crate::manifest::plan::UpsertPlan;
 
-/// A vendor that says twice that it has a person and does not have it is asked again later.
-const MOST_CONTRADICTIONS: u8 = 2;
+/// How often the vendor may change its mind about a person before it is asked again later. Recovering from a conflict with
+/// somebody who was archived takes three: it is there, it is restored, it is the right one.
+const MOST_CONTRADICTIONS: u8 = 4;
 
 /// What comes next for an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,13 +111,7 @@ impl<'r> Run<'r> {
 
     /// Whether a request of `find` is asked for this item.
     fn is_asked(&self, at: usize, request: usize) -> bool {
-        let (Some(item), Some(plan)) = (self.items.get(at), self.plan.program.requests.get(request)) else {
-            return false;
-        };
-        let wanted = self.plan.with_scope(&item.event, Plan::options_of(item), self.known(at), |scope, _| {
-            is_wanted(scope, plan)
-        });
-        wanted.is_ok_and(|(wanted, _)| wanted)
+        self.plan.program.requests.get(request).is_some_and(|plan| self.is_wanted_now(at, plan))
     }
 
     fn create_or_end(&mut self, at: usize, upsert: &UpsertPlan) {

@@ -259,6 +259,22 @@ const TOKEN: (u16, &str) = (200, r#"{"token":"t1","lasts":3600}"#);
 const NAMES: (u16, &str) = (200, r#"{"names":[{"name":"known"}]}"#);
 
 #[test]
+fn a_token_that_the_vendor_sends_back_is_masked() {
+    let manifest = FETCH.replace(
+        "body = { id = \"{identity}\"",
+        "headers = { Authorization = \"Bearer {fetch.token}\" }\n\
+         outcomes = [{ status = 400, then = \"rejected\", reason = \"{body.error}\" }]\n\
+         body = { id = \"{identity}\"",
+    );
+    let token = (200, r#"{"token":"t0ken/of the vendor","lasts":3600}"#);
+    let echo =
+        (400, r#"{"error":"Bearer t0ken/of the vendor, t0ken%2Fof%20the%20vendor; known is no field"}"#);
+    let (_, verdicts) = drive(&manifest, &[("a", "{}")], &[token, NAMES, echo]);
+    assert_eq!(verdicts[0].reason, "Bearer ***, ***; known is no field");
+    assert_eq!(&*verdicts[0].answer, r#"400 {"error":"Bearer ***, ***; known is no field"}"#);
+}
+
+#[test]
 fn fetches_are_made_once_and_renewed_when_refused() {
     let memory = Memory::new(16);
     let users = [("a", r#"{"known":1,"unknown":2}"#)];
@@ -364,6 +380,7 @@ body = { tag = "{traits.title}" }
 const ADA: (&str, &str) = ("a", r#"{"email":"Ada@acme.test"}"#);
 const ASKED: &str = "GET people/by/a ";
 const ASKED_MAIL: &str = "GET people?mail=ada%40acme.test ";
+const P1_EXISTS: (u16, &str) = (409, r#"{"existing":"p1"}"#);
 const CREATED: &str = r#"people {"id":"a","mail":"Ada@acme.test"}"#;
 
 fn updated(path: &str) -> String {
@@ -424,8 +441,8 @@ fn a_person_is_looked_up_then_updated_or_created() {
         ),
         (
             "the vendor contradicts itself",
-            &[(200, r#"{"id":"p1"}"#), (404, ""), (409, r#"{"existing":"p1"}"#), (404, "")],
-            &[ASKED, &updated("people/p1"), CREATED, &updated("people/p1")],
+            &[(200, r#"{"id":"p1"}"#), (404, ""), P1_EXISTS, (404, ""), P1_EXISTS, (404, "")],
+            &[ASKED, &updated("people/p1"), CREATED, &updated("people/p1"), CREATED, &updated("people/p1")],
             "retry None the vendor says in turns that it has this person and that it does not",
         ),
         ("the look-up fails", &[(500, "")], &[ASKED], "retry Some(7) the vendor answered 500"),
@@ -477,7 +494,7 @@ fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
             headers: Vec::new(),
             body: (*body).to_owned().into(),
         };
-        let answers = answers.iter().map(answer).collect();
+        let answers = answers.iter().map(answer).map(Ok).collect();
         let requests = preview(&plan, std::slice::from_ref(&item), answers, &At(0), false);
         assert!(requests.iter().all(|request| request.headers.iter().any(|(_, value)| value == "***")));
         requests.iter().map(|request| format!("{} {}", request.method, request.url)).collect()
@@ -578,7 +595,10 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
                     run.give(at, "field", &told.kept);
                     assert_eq!(run.ask(at, "field").await, Said::Delivered);
                 }
-                _ => run.give(at, "no_phone", "true"),
+                _ => {
+                    run.give(at, "no_phone", "true");
+                    run.leave_out(at, "without the phone number, not the secret");
+                }
             }
         }
         run.finish().await
@@ -592,10 +612,77 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
             r#"people {"id":"a","note":{"plan":"x"}}"#,
         ]
     );
-    assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
+    assert_eq!(verdicts[0].outcome, Outcome::Delivered);
+    assert_eq!(verdicts[0].reason, "without the phone number, not the ***");
     // Where nobody does anything about it, the vendor has refused it.
     let (_, verdicts) = drive(CODED, &[("a", "{}")], &[unknown]);
     assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
+}
+
+#[test]
+fn conditions_on_what_steps_bring_are_decided_when_it_is_the_requests_turn() {
+    let only = r#"
+[[request]]
+name = "only"
+when = ["{given.no_phone}", "{traits.title}"]
+url = "https://acme.test/only"
+[[request]]
+name = "never"
+unless = "{given.no_phone}"
+url = "https://acme.test/never"
+"#;
+    let (plan, names) = plan(&format!("{CODED}{only}"), "key = 'secret'");
+    let items = ["a", "b"].map(|user| {
+        let traits = if user == "a" { r#"{"title":"x"}"# } else { "{}" };
+        plan.render(&identify(user, traits, &names), None).unwrap()
+    });
+    let vendor = Vendor { answers: Mutex::new([(200, ""); 3].into()), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "no_phone", "true");
+        run.give(1, "no_phone", "true");
+        run.finish().await
+    });
+    assert_eq!(
+        vendor.sent.into_inner().unwrap(),
+        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, "only "]
+    );
+    assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
+}
+
+#[test]
+fn what_code_calls_wrongly_ends_the_item() {
+    let (plan, names) = plan(CODED, "key = 'secret'");
+    let items = ["a", "b"].map(|user| plan.render(&identify(user, "{}", &names), None).unwrap());
+    let vendor = Vendor { answers: Mutex::default(), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "feild", "plan");
+        assert_eq!(run.ask(1, "feild").await, Said::Ended);
+        run.finish().await
+    });
+    assert_eq!(
+        outcomes_of(&verdicts),
+        [
+            "Rejected the code gives feild, which [code] gives of the manifest does not list",
+            "Rejected the code asks for feild, which is no request",
+        ]
+    );
+    assert!(vendor.sent.into_inner().unwrap().is_empty());
 }
 
 const TOKENS: &str = r#"adapter = { name = "Acme", docs = "https://acme.test", checked = "2026-07" }
@@ -617,6 +704,20 @@ url = "{fetch.token.origin or 'https://login.acme.test'}/people"
 headers = { Authorization = "Bearer {fetch.token.access}" }
 body = { id = "{identity}" }
 "#;
+
+#[test]
+fn what_a_fetch_gave_is_hidden_in_what_the_vendor_sends_back() {
+    let token = (200, r#"{"access":"tok/en-12345","origin":"https://eu.acme.test"}"#);
+    let renewed = (200, r#"{"access":"tok/en-67890","origin":"https://eu.acme.test"}"#);
+    let echo = r#"{"sent":"Bearer tok\/en-67890, before tok/en-12345, to https://eu.acme.test"}"#;
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}")], &[token, (401, ""), renewed, (422, echo)]);
+    let hidden = r#"422 {"sent":"Bearer ***, before ***, to https://eu.acme.test"}"#;
+    assert_eq!(&*verdicts[0].answer, hidden);
+    // Names that were asked for are no secrets.
+    let names = (200, r#"{"names":[{"name":"department"}]}"#);
+    let (_, verdicts) = drive(FETCH, &[("a", "{}")], &[TOKEN, names, (422, "department")]);
+    assert_eq!(&*verdicts[0].answer, "422 department");
+}
 
 #[test]
 fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
