@@ -159,7 +159,8 @@ mod tests {
     const MOMENT: Moment = Moment { now_ms: 1_000_000, own_ms: 700_000, retry_for: HOUR, random: 0.5 };
 
     fn ticket(attempt: u32, since_ms: i64) -> Ticket {
-        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms: 0, since_ms }
+        let first_attempt_at_ms = since_ms + MOMENT.now_ms - MOMENT.own_ms;
+        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms, since_ms }
     }
 
     fn verdict(outcome: Outcome) -> Verdict {
