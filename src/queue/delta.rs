@@ -11,12 +11,19 @@ pub struct Row {
     pub received_at_ms: i64,
     /// How many attempts were made; 0 for one that waits behind another.
     pub attempts: u32,
-    /// When the first one was made: milliseconds since 1970.
+    /// From when its owner counts.
     pub first_attempt_at_ms: i64,
     /// When the next one may be made: milliseconds since 1970.
     pub due_at_ms: i64,
     /// Why the last one did not end it, for people.
     pub reason: String,
+}
+
+impl Row {
+    /// Whether it is of one delivery, and not of a range that is left in the journal.
+    pub fn is_delivery(&self) -> bool {
+        super::left::Left::of(0, self).is_none()
+    }
 }
 
 /// What changed since the last checkpoint, and where the lane stands.
@@ -36,6 +43,8 @@ pub struct Delta {
     pub patches: Vec<(u64, u8)>,
     /// Rows to be written, or deleted.
     pub rows: BTreeMap<u64, Option<Row>>,
+    /// Deliveries that were opened again, and whether whole; `None` for those that have ended since.
+    pub redriven: BTreeMap<u64, Option<bool>>,
 }
 
 impl Delta {
@@ -48,6 +57,7 @@ impl Delta {
         self.chunks.extend(later.chunks);
         self.patches.extend(later.patches);
         self.rows.extend(later.rows);
+        self.redriven.extend(later.redriven);
     }
 }
 
@@ -64,4 +74,6 @@ pub struct Saved {
     pub chunks: BTreeMap<u64, Vec<u8>>,
     /// All rows.
     pub rows: BTreeMap<u64, Row>,
+    /// What was opened again and has not ended, and whether whole.
+    pub redriven: BTreeMap<u64, bool>,
 }
