@@ -187,7 +187,7 @@ mod tests {
             code: "rejected".into(),
             reason: "because".into(),
             attempts: 1,
-            first_attempt_at_ms: MOMENT.now_ms,
+            first_attempt_at_ms: fresh.first_attempt_at_ms,
             answer: "400 no".into(),
             request: None,
         };

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::queue::chunks;
 use crate::queue::codes::{DELIVERED, FIRST_FREE, REMOVED, SUBMITTED, SUPPRESSED};
+use crate::queue::left::Found;
 
 const BACKLOG: u8 = FIRST_FREE;
 const TINY: Limits = Limits { shape: Shape { chunk_bits: 2, chunks: 2 }, parked: 6, behind: 3 };

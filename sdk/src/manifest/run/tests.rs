@@ -504,7 +504,7 @@ fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
         [
             "GET https://acme.test/people/by/a",
             "POST https://acme.test/people",
-            "POST https://acme.test/people/%3Cfound%3E/tags"
+            "POST https://acme.test/people/<found>/tags"
         ]
     );
     assert_eq!(
