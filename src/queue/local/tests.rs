@@ -372,6 +372,31 @@ async fn segments_go_when_no_lane_needs_them_and_counts_stay() {
 }
 
 #[tokio::test]
+async fn a_quiet_queue_lets_go_of_its_last_calls_in_time() {
+    let place = dir(|options| options.journal.retain = Duration::from_hours(8));
+    let queue = place.open(&["a"]);
+    queue.append(vec![Entry { received_at_ms: place.now_ms(), ..entry("call", 1, 1) }]).await.unwrap();
+    let claimed = claim(&queue, "a", 1).await;
+    queue.settle("a", done(&claimed));
+    let retain = || {
+        place.advance(9 * 3_600_000);
+        let mut keeper = queue.shared.keeper();
+        assert!(keeper.checkpoint(&queue.shared));
+        keeper.retain(&queue.shared);
+    };
+    let journal = &queue.shared.journal;
+    let before = journal.disk_bytes();
+    retain();
+    while journal.disk_bytes() == before {
+        // The journal's writer goes on in a new segment.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(journal.first_seq(), 1, "it is kept for replay");
+    retain();
+    assert_eq!(queue.shared.journal.first_seq(), 2);
+}
+
+#[tokio::test]
 async fn files_are_private_and_the_directory_is_used_once() {
     let place = dir(|_| {});
     let queue = place.open(&["a"]);
