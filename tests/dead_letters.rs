@@ -110,9 +110,9 @@ impl Rig {
     /// Waits until the vendor has taken so many calls, and answers their users and traits in the order of arrival.
     fn taken(&self, count: usize) -> Vec<(String, Value)> {
         let is_taken = |request: &&Value| request["status"] == 200;
-        let requests = self.sandbox.wait_until(HOST, "calls", |requests| {
-            requests.iter().filter(is_taken).count() >= count
-        });
+        let requests = self
+            .sandbox
+            .wait_until(HOST, "calls", |requests| requests.iter().filter(is_taken).count() >= count);
         let call = |request: &Value| {
             let data = &request["body"]["data"];
             (data["userId"].as_str().unwrap().to_owned(), data["traits"].clone())
@@ -129,7 +129,9 @@ impl Rig {
 }
 
 fn reject_all(rig: &Rig) {
-    rig.script(json!({"host": HOST, "status": 400, "body": {"error": "no ada@example.com, key s3cret-s3cret"}}));
+    rig.script(
+        json!({"host": HOST, "status": 400, "body": {"error": "no ada@example.com, key s3cret-s3cret"}}),
+    );
 }
 
 #[test]
@@ -218,7 +220,8 @@ fn what_a_later_delivery_has_set_again_is_left_out() {
     assert_eq!(rig.letters(&["redrive", "--user", "ada"]).1, "redriven: 2 of 2\n");
     let first = rig.taken(2);
     assert_eq!(first[1], ("ada".to_owned(), json!({"b": 1})));
-    let superseded = r#"fanout_deliveries_total{destination="webhook",outcome="skipped",reason="superseded"}"#;
+    let superseded =
+        r#"fanout_deliveries_total{destination="webhook",outcome="skipped",reason="superseded"}"#;
     let deadline = Instant::now() + PATIENCE;
     while rig.metric(superseded) != Some(1.0) {
         assert!(Instant::now() < deadline, "the second is skipped");
