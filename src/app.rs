@@ -1,10 +1,11 @@
 //! A running instance: the queue, a lane for each destination, the two listeners, and how all of it ends.
 //! It wires; what the parts do is theirs.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
@@ -22,7 +23,7 @@ use crate::config::{self, AdapterSet, Config};
 use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
-use crate::queue::{AppendError, Queue, journal};
+use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
 use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
@@ -269,9 +270,6 @@ fn open_queue(
     };
     let now = move || clock.now_ms();
     let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
-    for damage in &report.damaged {
-        tracing::error!("{damage}");
-    }
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,
@@ -358,7 +356,7 @@ fn lane_spec(
             &destination.name,
             manifest.name(),
             manifest.aliases(),
-            manifest.opt_in(),
+            destination.opt_in.unwrap_or(manifest.opt_in()),
             destination.sources.clone(),
         ),
         every_call: manifest.takes_all_calls(),
@@ -366,6 +364,8 @@ fn lane_spec(
             retry_for: destination.delivery.retry_for,
             max_concurrency: destination.delivery.max_concurrency,
             linger: destination.delivery.linger,
+            rate_limit: destination.delivery.rate_limit.clone(),
+            max_backlog: destination.delivery.max_backlog.map(|calls| calls as u64),
         },
         paused: destination.paused,
     })
@@ -443,15 +443,24 @@ fn admin_handler(
         token: config.admin.token.as_ref().map(|token| token.expose().to_owned()),
         allowed_hosts: config.admin.allowed_hosts.clone(),
     };
-    let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };
+    let asked = queue.clone();
+    let ready = move || match asked.broken() {
+        _ if *stopped.borrow() => Err("shutting down".to_owned()),
+        Some(why) => Err(why),
+        None => Ok(()),
+    };
     let destinations: Vec<String> =
         config.destinations.iter().map(|destination| destination.name.clone()).collect();
     let (queue, gauges) = (queue.clone(), metrics.clone());
+    let given_up = GivenUp::new(&*queue, &destinations);
     let refresh = move || {
         gauges.queue_disk_bytes().set(queue.disk_bytes() as i64);
         let now_ms = SystemClock.now_ms();
         for name in &destinations {
             let Some(counts) = queue.counts(name) else { continue };
+            for (reason, more) in given_up.since(name, &counts).into_iter().filter(|(_, more)| *more > 0) {
+                gauges.deliveries(name, "dead", reason).inc_by(more);
+            }
             gauges.pending(name).set(counts.unfinished as i64);
             let age =
                 counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
@@ -459,6 +468,36 @@ fn admin_handler(
         }
     };
     admin::Admin::new(address.ip(), settings, metrics.clone(), ready, refresh)
+}
+
+/// The codes of deliveries that the queue ends by itself: a lane kept more than it may, the disk lost the call, or it
+/// cannot be read.
+const GIVEN_UP: [&str; 3] = ["backlog", "lost", "undecodable"];
+
+/// How many of those there were when they were last looked at: the queue ends them, not the lanes.
+struct GivenUp(Mutex<HashMap<(String, &'static str), u64>>);
+
+impl GivenUp {
+    fn new(queue: &dyn Queue<Arc<Event>>, destinations: &[String]) -> GivenUp {
+        let given_up = GivenUp(Mutex::default());
+        for name in destinations {
+            if let Some(counts) = queue.counts(name) {
+                given_up.since(name, &counts);
+            }
+        }
+        given_up
+    }
+
+    /// How many there are more, by code.
+    fn since(&self, name: &str, counts: &LaneCounts) -> [(&'static str, u64); 3] {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        GIVEN_UP.map(|reason| {
+            let of_it = |code: &Code| matches!(code, Code::Dead(known) if known == reason);
+            let now = counts.finished.iter().filter(|(code, _)| of_it(code)).map(|(_, count)| count).sum();
+            let before: u64 = seen.insert((name.to_owned(), reason), now).unwrap_or_default();
+            (reason, now.saturating_sub(before))
+        })
+    }
 }
 
 /// Turns what lanes report into metrics.
@@ -471,6 +510,10 @@ impl Observer for Counting {
 
     fn attempted(&self, destination: &str, took: Duration) {
         self.0.attempt_seconds(destination).observe(took.as_secs_f64());
+    }
+
+    fn closed(&self, destination: &str, cause: &'static str, closed: bool) {
+        self.0.destination_closed(destination, cause).set(closed.into());
     }
 
     fn warned(&self, _: &str, warnings: &[Warning]) {

@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fanout_sdk::destination::Rate;
 use fanout_sdk::problem::Problem;
 
 pub use adapters::{Adapter, AdapterSet};
@@ -154,6 +155,8 @@ pub struct Destination {
     pub paused: bool,
     /// The sources it takes; `None` for all.
     pub sources: Option<Vec<String>>,
+    /// Whether it takes only calls that name it; `None`: as the adapter has it.
+    pub opt_in: Option<bool>,
     /// The adapter's settings with everything put in; may hold secrets. Of a disabled destination they may be incomplete.
     pub settings: toml::Table,
     /// `[destinations.NAME.delivery]`
@@ -168,6 +171,7 @@ impl std::fmt::Debug for Destination {
             .field("enabled", &self.enabled)
             .field("paused", &self.paused)
             .field("sources", &self.sources)
+            .field("opt_in", &self.opt_in)
             .field("settings", &"***")
             .field("delivery", &self.delivery)
             .finish()
@@ -183,6 +187,10 @@ pub struct Delivery {
     pub max_concurrency: Option<usize>,
     /// How long a batch waits to fill; `None` for what the adapter says.
     pub linger: Option<Duration>,
+    /// A rate to keep beside those that the adapter knows.
+    pub rate_limit: Option<Rate>,
+    /// How many calls may wait for it; `None` for any number.
+    pub max_backlog: Option<usize>,
     /// Whether it may call private, loopback and link-local addresses.
     pub allow_private_networks: bool,
 }

@@ -3,8 +3,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
@@ -25,8 +25,17 @@ const REQUESTS_KEPT: usize = 1000;
 /// The most entries that a destination remembers between events.
 const MEMORY_ENTRIES: usize = 10_000;
 
-/// How an attempt ended for each item, how long it took, and the items.
-pub(super) type Sent = (Vec<Verdict>, Duration, Vec<Item>);
+/// How an attempt ended.
+pub(super) struct Sent {
+    /// For each item.
+    pub(super) verdicts: Vec<Verdict>,
+    /// How long it took, with the waits for published rates.
+    pub(super) took: Duration,
+    /// Of that, the waits for published rates.
+    pub(super) waited: Duration,
+    /// What was sent.
+    pub(super) items: Vec<Item>,
+}
 
 /// What the steps need; shared by the loop and the tasks of its requests.
 pub(super) struct Work {
@@ -61,8 +70,10 @@ impl NotSent {
 
 impl Work {
     pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
+        let published = spec.destination.limits().rates.iter();
+        let rates: Vec<_> = published.chain(&spec.policy.rate_limit).cloned().collect();
         let requests_kept = AtomicUsize::new(0);
+        let limiter = Limiter::new(&rates, Instant::now());
         Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter, requests_kept }
     }
 
@@ -113,7 +124,9 @@ impl Work {
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
         self.limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let waited_us = AtomicU64::new(0);
+        let transport =
+            Limited { transport: &*self.spec.transport, limiter: &self.limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -123,7 +136,9 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
-        (verdicts, start.elapsed(), items)
+        let took = start.elapsed();
+        let waited = Duration::from_micros(waited_us.load(Relaxed)).min(took);
+        Sent { verdicts, took, waited, items }
     }
 
     /// A dead letter is kept with its request, rendered for this event alone.
@@ -165,6 +180,11 @@ impl Settlement {
     /// Given back without an attempt: not counted.
     pub(super) fn release(&mut self, id: Id) {
         self.settled.push((id, Settled::Release));
+    }
+
+    /// Given back without an attempt, not to be claimed before this time: not counted.
+    pub(super) fn wait(&mut self, id: Id, at_ms: i64) {
+        self.settled.push((id, Settled::Wait { at_ms }));
     }
 
     pub(super) fn report(self, work: &Work) {

@@ -504,7 +504,7 @@ fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
         [
             "GET https://acme.test/people/by/a",
             "POST https://acme.test/people",
-            "POST https://acme.test/people/%3Cfound%3E/tags"
+            "POST https://acme.test/people/<found>/tags"
         ]
     );
     assert_eq!(
@@ -620,6 +620,44 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
 }
 
 #[test]
+fn conditions_on_what_steps_bring_are_decided_when_it_is_the_requests_turn() {
+    let only = r#"
+[[request]]
+name = "only"
+when = ["{given.no_phone}", "{traits.title}"]
+url = "https://acme.test/only"
+[[request]]
+name = "never"
+unless = "{given.no_phone}"
+url = "https://acme.test/never"
+"#;
+    let (plan, names) = plan(&format!("{CODED}{only}"), "key = 'secret'");
+    let items = ["a", "b"].map(|user| {
+        let traits = if user == "a" { r#"{"title":"x"}"# } else { "{}" };
+        plan.render(&identify(user, traits, &names), None).unwrap()
+    });
+    let vendor = Vendor { answers: Mutex::new([(200, ""); 3].into()), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "no_phone", "true");
+        run.give(1, "no_phone", "true");
+        run.finish().await
+    });
+    assert_eq!(
+        vendor.sent.into_inner().unwrap(),
+        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, "only "]
+    );
+    assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
+}
+
+#[test]
 fn what_code_calls_wrongly_ends_the_item() {
     let (plan, names) = plan(CODED, "key = 'secret'");
     let items = ["a", "b"].map(|user| plan.render(&identify(user, "{}", &names), None).unwrap());
@@ -666,6 +704,20 @@ url = "{fetch.token.origin or 'https://login.acme.test'}/people"
 headers = { Authorization = "Bearer {fetch.token.access}" }
 body = { id = "{identity}" }
 "#;
+
+#[test]
+fn what_a_fetch_gave_is_hidden_in_what_the_vendor_sends_back() {
+    let token = (200, r#"{"access":"tok/en-12345","origin":"https://eu.acme.test"}"#);
+    let renewed = (200, r#"{"access":"tok/en-67890","origin":"https://eu.acme.test"}"#);
+    let echo = r#"{"sent":"Bearer tok\/en-67890, before tok/en-12345, to https://eu.acme.test"}"#;
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}")], &[token, (401, ""), renewed, (422, echo)]);
+    let hidden = r#"422 {"sent":"Bearer ***, before ***, to https://eu.acme.test"}"#;
+    assert_eq!(&*verdicts[0].answer, hidden);
+    // Names that were asked for are no secrets.
+    let names = (200, r#"{"names":[{"name":"department"}]}"#);
+    let (_, verdicts) = drive(FETCH, &[("a", "{}")], &[TOKEN, names, (422, "department")]);
+    assert_eq!(&*verdicts[0].answer, "422 department");
+}
 
 #[test]
 fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
