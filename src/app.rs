@@ -458,7 +458,9 @@ fn admin_handler(
         let now_ms = SystemClock.now_ms();
         for name in &destinations {
             let Some(counts) = queue.counts(name) else { continue };
-            gauges.deliveries(name, "dead", BACKLOG).inc_by(given_up.since(name, &counts));
+            for (reason, more) in given_up.since(name, &counts).into_iter().filter(|(_, more)| *more > 0) {
+                gauges.deliveries(name, "dead", reason).inc_by(more);
+            }
             gauges.pending(name).set(counts.unfinished as i64);
             let age =
                 counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
@@ -468,28 +470,34 @@ fn admin_handler(
     admin::Admin::new(address.ip(), settings, metrics.clone(), ready, refresh)
 }
 
-/// The code of deliveries that a lane gave up because it kept more than it may.
-const BACKLOG: &str = "backlog";
+/// The codes of deliveries that the queue ends by itself: a lane kept more than it may, the disk lost the call, or it
+/// cannot be read.
+const GIVEN_UP: [&str; 3] = ["backlog", "lost", "undecodable"];
 
 /// How many of those there were when they were last looked at: the queue ends them, not the lanes.
-struct GivenUp(Mutex<HashMap<String, u64>>);
+struct GivenUp(Mutex<HashMap<(String, &'static str), u64>>);
 
 impl GivenUp {
     fn new(queue: &dyn Queue<Arc<Event>>, destinations: &[String]) -> GivenUp {
-        let count = |name: &String| Some((name.clone(), backlog(&queue.counts(name)?)));
-        GivenUp(Mutex::new(destinations.iter().filter_map(count).collect()))
+        let given_up = GivenUp(Mutex::default());
+        for name in destinations {
+            if let Some(counts) = queue.counts(name) {
+                given_up.since(name, &counts);
+            }
+        }
+        given_up
     }
 
-    fn since(&self, name: &str, counts: &LaneCounts) -> u64 {
-        let (mut seen, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), backlog(counts));
-        let before = seen.insert(name.to_owned(), now).unwrap_or_default();
-        now.saturating_sub(before)
+    /// How many there are more, by code.
+    fn since(&self, name: &str, counts: &LaneCounts) -> [(&'static str, u64); 3] {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        GIVEN_UP.map(|reason| {
+            let of_it = |code: &Code| matches!(code, Code::Dead(known) if known == reason);
+            let now = counts.finished.iter().filter(|(code, _)| of_it(code)).map(|(_, count)| count).sum();
+            let before: u64 = seen.insert((name.to_owned(), reason), now).unwrap_or_default();
+            (reason, now.saturating_sub(before))
+        })
     }
-}
-
-fn backlog(counts: &LaneCounts) -> u64 {
-    let given_up = |code: &Code| matches!(code, Code::Dead(reason) if reason == BACKLOG);
-    counts.finished.iter().filter(|(code, _)| given_up(code)).map(|(_, count)| count).sum()
 }
 
 /// Turns what lanes report into metrics.
