@@ -3,24 +3,39 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
+use fanout_sdk::superseded::Left;
 use tokio::time::Instant;
 
 use super::limiter::{Limited, Limiter};
 use super::outcome::Label;
-use super::{LaneSpec, Services};
+use super::{LaneSpec, Services, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
+
+/// For how many dead letters of a run the request is rendered: enough for the hundred that the queue keeps of each code.
+const REQUESTS_KEPT: usize = 1000;
 
 /// The most entries that a destination remembers between events.
 const MEMORY_ENTRIES: usize = 10_000;
 
-/// How an attempt ended for each item, and how long it took.
-pub(super) type Sent = (Vec<Verdict>, Duration);
+/// How an attempt ended.
+pub(super) struct Sent {
+    /// For each item.
+    pub(super) verdicts: Vec<Verdict>,
+    /// How long it took, with the waits for published rates.
+    pub(super) took: Duration,
+    /// Of that, the waits for published rates.
+    pub(super) waited: Duration,
+    /// What was sent.
+    pub(super) items: Vec<Item>,
+}
 
 /// What the steps need; shared by the loop and the tasks of its requests.
 pub(super) struct Work {
@@ -28,6 +43,7 @@ pub(super) struct Work {
     pub(super) services: Services,
     memory: Memory,
     limiter: Limiter,
+    requests_kept: AtomicUsize,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -47,20 +63,27 @@ impl NotSent {
     /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
     fn broken(attempts: u32) -> NotSent {
         let reason = "the adapter failed while it rendered this event".to_owned();
-        let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
+        let dead = Dead { code: "adapter".to_owned(), reason, attempts, ..Dead::default() };
         NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
     }
 }
 
 impl Work {
     pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
-        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }
+        let published = spec.destination.limits().rates.iter();
+        let rates: Vec<_> = published.chain(&spec.policy.rate_limit).cloned().collect();
+        let requests_kept = AtomicUsize::new(0);
+        let limiter = Limiter::new(&rates, Instant::now());
+        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter, requests_kept }
     }
 
     /// Decides whether the event is sent, and renders it.
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
-        let event = &delivery.payload;
+        let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
+            Left::Whole => &delivery.payload,
+            Left::Part(event) => &Arc::from(event),
+            Left::Nothing => return Err(NotSent::skipped("superseded")),
+        };
         if !self.spec.every_call && event.call_type() != CallType::Identify {
             return Err(NotSent::skipped("call_type"));
         }
@@ -101,7 +124,9 @@ impl Work {
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
         self.limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let waited_us = AtomicU64::new(0);
+        let transport =
+            Limited { transport: &*self.spec.transport, limiter: &self.limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -111,7 +136,21 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
-        (verdicts, start.elapsed())
+        let took = start.elapsed();
+        let waited = Duration::from_micros(waited_us.load(Relaxed)).min(took);
+        Sent { verdicts, took, waited, items }
+    }
+
+    /// A dead letter is kept with its request, rendered for this event alone.
+    pub(super) fn with_request(&self, settled: Settled, item: Option<&Item>) -> Settled {
+        match (settled, item) {
+            (Settled::Dead(dead), Some(item)) if self.requests_kept.fetch_add(1, Relaxed) < REQUESTS_KEPT => {
+                let (destination, clock) = (&*self.spec.destination, &*self.services.clock);
+                let request = request::shown(destination, item.clone(), clock);
+                Settled::Dead(Dead { request, ..dead })
+            }
+            (settled, _) => settled,
+        }
     }
 }
 
@@ -141,6 +180,11 @@ impl Settlement {
     /// Given back without an attempt: not counted.
     pub(super) fn release(&mut self, id: Id) {
         self.settled.push((id, Settled::Release));
+    }
+
+    /// Given back without an attempt, not to be claimed before this time: not counted.
+    pub(super) fn wait(&mut self, id: Id, at_ms: i64) {
+        self.settled.push((id, Settled::Wait { at_ms }));
     }
 
     pub(super) fn report(self, work: &Work) {

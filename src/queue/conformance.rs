@@ -16,7 +16,7 @@ pub trait Place {
     fn open(&self, lanes: &[&str]) -> Self::Queue;
     /// The queue's clock: milliseconds since 1970.
     fn now_ms(&self) -> i64;
-    /// Sets the clock forward.
+    /// Sets the clock forward, or back.
     fn advance(&self, ms: i64);
 }
 
@@ -45,8 +45,17 @@ macro_rules! conformance {
         a_dropped_claim_loses_nothing
         closing_ends_claims_and_appends
         outcomes_at_the_end_are_kept
+        dead_letters_are_listed_and_purged
+        a_redriven_letter_goes_before_what_waits
+        a_redriven_letter_knows_what_has_overtaken_it
+        redriven_letters_survive_a_crash
         small_things_survive
         unknown_lanes_have_nothing
+        a_wait_comes_again_in_its_time_and_is_no_attempt
+        what_a_broken_lane_had_claimed_comes_again_in_order
+        beyond_its_backlog_the_oldest_that_are_not_begun_are_given_up
+        one_users_flood_delays_nobody_else
+        a_clock_that_is_set_back_delays_no_retry
     } };
 }
 pub(crate) use conformance;
@@ -69,6 +78,120 @@ async fn append(queue: &impl Queue<String>, names: &[&str]) {
         let key = queue.hash(&[name]);
         assert_eq!(queue.append(vec![entry(name, key, key >> 32)]).await.unwrap(), [Appended::Accepted]);
     }
+}
+
+pub async fn a_wait_comes_again_in_its_time_and_is_no_attempt(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one"]).await;
+    for _ in 0..3 {
+        let claimed = claim(&queue, "a", 1).await;
+        assert_eq!(claimed[0].attempt, 1);
+        let how = Settled::Wait { at_ms: place.now_ms() + 60_000 };
+        queue.settle("a", vec![(claimed[0].id, how)]);
+        assert!(claim_now(&queue, "a").await.is_empty());
+        place.advance(60_000);
+    }
+}
+
+pub async fn what_a_broken_lane_had_claimed_comes_again_in_order(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let entries = (0..6).map(|n| entry(&format!("call {n}"), n % 4, n)).collect();
+    queue.append(entries).await.unwrap();
+    let claimed = claim(&queue, "a", 4).await;
+    queue.settle("a", done(&claimed[1..2]));
+    queue.give_back("a");
+    assert_eq!(queue.counts("a").unwrap().in_flight, 0);
+    let again = claim(&queue, "a", 4).await;
+    assert_eq!(names(&again), ["call 0", "call 2", "call 3", "call 5"]);
+    assert!(again.iter().all(|claimed| claimed.attempt == 1));
+    queue.give_back("nobody");
+}
+
+pub async fn a_clock_that_is_set_back_delays_no_retry(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one", "two"]).await;
+    let claimed = claim(&queue, "a", 2).await;
+    queue.settle("a", later(&claimed[..1], place.now_ms() + 60_000));
+    place.advance(-3 * 3_600_000);
+    queue.settle("a", later(&claimed[1..], place.now_ms() + 60_000));
+    assert!(claim_now(&queue, "a").await.is_empty());
+    place.advance(60_000);
+    assert_eq!(names(&claim(&queue, "a", 2).await), ["one", "two"]);
+    queue.close().await;
+    drop(queue);
+
+    // What was written down before is in the old time; and then it is set back by a year while nothing runs.
+    let queue = place.open(&["a"]);
+    place.advance(3_600_000);
+    let claimed = claim(&queue, "a", 2).await;
+    queue.settle("a", later(&claimed, place.now_ms() + 60_000));
+    queue.close().await;
+    drop(queue);
+    place.advance(-365 * 24 * 3_600_000);
+    let queue = place.open(&["a"]);
+    assert!(claim_now(&queue, "a").await.is_empty());
+    place.advance(3_600_000);
+    assert_eq!(names(&claim(&queue, "a", 2).await), ["one", "two"]);
+}
+
+/// Waits until a lane has so few unfinished deliveries, which must come in time.
+async fn shrunk(queue: &impl Queue<String>, lane: &str, count: u64) {
+    let all = async {
+        while queue.counts(lane).unwrap().unfinished > count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("its backlog stayed");
+}
+
+pub async fn beyond_its_backlog_the_oldest_that_are_not_begun_are_given_up(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    let entries = (0..40).map(|n| entry(&format!("call {n}"), n % 8, n)).collect();
+    queue.append(entries).await.unwrap();
+    let begun = claim(&queue, "a", 3).await;
+    queue.settle("a", later(&begun[..1], place.now_ms() + 60_000));
+    queue.set_limits("a", super::LaneLimits { max_backlog: Some(10) });
+    shrunk(&queue, "a", 10).await;
+    let dead = vec![(Code::Dead("backlog".to_owned()), 30)];
+    assert_eq!(queue.counts("a").unwrap().finished, dead);
+    assert_eq!(queue.counts("b").unwrap().unfinished, 40, "the other lane keeps all");
+    queue.settle("a", done(&begun[1..]));
+    let mut left = names(&claim(&queue, "a", 7).await).join(",");
+    let in_order = |names: &str| names.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
+    let newest = in_order("call 33,call 34,call 35,call 36,call 37,call 38,call 39");
+    assert_eq!(in_order(&left), newest);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    place.advance(60_000);
+    left = names(&claim(&queue, "a", 8).await).join(",");
+    assert_eq!(in_order(&left), &newest | &in_order("call 0"));
+    let counts: BTreeSet<_> = queue.counts("a").unwrap().finished.into_iter().collect();
+    assert_eq!(counts, [(Code::Delivered, 2), dead[0].clone()].into());
+}
+
+pub async fn one_users_flood_delays_nobody_else(place: impl Place) {
+    const FLOOD: u64 = 2000;
+    let queue = place.open(&["a"]);
+    let body = |n: u64| entry(&format!("call {n}"), if n % 100 == 99 { n } else { 1 }, n);
+    queue.append((0..FLOOD).map(body).collect()).await.unwrap();
+    let all = claim(&queue, "a", 21).await;
+    assert_eq!(all.iter().filter(|claimed| claimed.order_key != 1).count(), 20);
+    queue.settle("a", done(&all[1..]));
+    queue.close().await;
+    drop(queue);
+
+    let queue = place.open(&["a"]);
+    let mut expected = (0..FLOOD).filter(|n| n % 100 != 99);
+    queue.append(vec![entry("the last", 1, FLOOD + 1)]).await.unwrap();
+    for expected in expected.by_ref() {
+        let next = claim(&queue, "a", 1).await;
+        assert_eq!(names(&next), [format!("call {expected}")]);
+        queue.settle("a", done(&next));
+    }
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["the last"]);
+    let counts = queue.counts("a").unwrap();
+    assert_eq!((counts.unfinished, counts.in_flight, finished(&queue, "a")), (1, 1, FLOOD));
 }
 
 /// Claims until there are so many, which must come in time.
@@ -282,7 +405,13 @@ pub async fn counts_balance(place: impl Place) {
     assert_eq!(queue.counts("a").unwrap().unfinished, 6, "though none was claimed");
     assert!(queue.counts("a").unwrap().oldest_received_at_ms.is_some());
     let claimed = claim(&queue, "a", 6).await;
-    let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: "{}".into() };
+    let dead = Dead {
+        code: "rejected".into(),
+        reason: "no".into(),
+        attempts: 1,
+        answer: "{}".into(),
+        ..Dead::default()
+    };
     let skipped = Code::Skipped("integrations".to_owned());
     let hows = [
         Settled::Done(Code::Submitted),
@@ -405,4 +534,114 @@ pub async fn unknown_lanes_have_nothing(place: impl Place) {
     queue.settle("b", vec![(Id(1), Settled::Release)]);
     queue.settle("a", vec![(Id(1), Settled::Release), (Id(99), Settled::Done(Code::Delivered))]);
     assert_eq!(queue.counts("a").unwrap().unfinished, 1);
+}
+
+fn rejected() -> Settled {
+    let request = Some("POST /".to_owned());
+    let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, request, ..Dead::default() };
+    Settled::Dead(dead)
+}
+
+/// Calls of one user by name; the first number is that of the first message key.
+async fn append_of_one_user(queue: &impl Queue<String>, first: u64, names: &[&str]) {
+    for (key, name) in (first..).zip(names) {
+        queue.append(vec![entry(name, 77, key)]).await.unwrap();
+    }
+}
+
+/// Claims one after the other and ends each as is said of it.
+async fn end_each(queue: &impl Queue<String>, lane: &str, hows: Vec<Settled>) -> Vec<Id> {
+    let mut ids = Vec::new();
+    for how in hows {
+        let id = claim(queue, lane, 1).await[0].id;
+        queue.settle(lane, vec![(id, how)]);
+        ids.push(id);
+    }
+    ids
+}
+
+fn dead_count(queue: &impl Queue<String>, lane: &str) -> (u64, u64) {
+    let counts = queue.counts(lane).unwrap();
+    let dead = counts.finished.iter().filter(|(code, _)| matches!(code, Code::Dead(_)));
+    (counts.unfinished, dead.map(|(_, count)| count).sum())
+}
+
+pub async fn dead_letters_are_listed_and_purged(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), Settled::Done(Code::Delivered), rejected()]).await;
+    let letters = queue.dead_letters("a", None, 10);
+    let seen: Vec<_> = letters.iter().map(|letter| (letter.id, letter.payload.as_deref())).collect();
+    assert_eq!(seen, [(ids[0], Some("one")), (ids[2], Some("three"))]);
+    assert_eq!((letters[0].order_key, letters[0].received_at_ms, letters[0].source), (77, 1_001, Some(0)));
+    assert_eq!(letters[0].dead.request.as_deref(), Some("POST /"));
+    assert_eq!(queue.dead_letters("a", Some(ids[0]), 10).len(), 1);
+    assert_eq!(queue.dead_letters("a", None, 1).len(), 1);
+    assert_eq!(queue.dead_letters("b", None, 10).len() + queue.dead_letters("c", None, 10).len(), 0);
+    assert_eq!(queue.purge("a", &[ids[0], ids[1]]), 1);
+    assert_eq!((queue.dead_letters("a", None, 10).len(), dead_count(&queue, "a")), (1, (0, 2)));
+    assert_eq!(queue.redrive("a", &[ids[0]], false), 0, "its record is gone");
+}
+
+pub async fn a_redriven_letter_goes_before_what_waits(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three", "four"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), rejected()]).await;
+    assert_eq!(dead_count(&queue, "a"), (2, 2));
+    assert_eq!(queue.redrive("a", &[ids[1], ids[0], ids[0]], true), 2);
+    assert_eq!(queue.redrive("a", &ids, true), 0, "they are open");
+    assert_eq!(dead_count(&queue, "a"), (4, 0));
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let claimed = claim(&queue, "a", 1).await.remove(0);
+        assert_eq!((claimed.attempt, claimed.later.len()), (1, 0));
+        queue.settle("a", done(std::slice::from_ref(&claimed)));
+        order.push(claimed.payload);
+    }
+    assert_eq!(order, ["one", "two", "three", "four"]);
+    assert_eq!(dead_count(&queue, "a"), (0, 0));
+    assert!(queue.dead_letters("a", None, 10).is_empty());
+}
+
+pub async fn a_redriven_letter_knows_what_has_overtaken_it(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["another user"]).await;
+    append_of_one_user(&queue, 1, &["one", "two", "three", "four", "five"]).await;
+    let skipped = Settled::Done(Code::Skipped("flag".into()));
+    let delivered = || Settled::Done(Code::Delivered);
+    let hows = vec![delivered(), rejected(), delivered(), skipped, rejected(), delivered()];
+    let ids = end_each(&queue, "a", hows).await;
+    let overtakers = queue.later_of("a", ids[1]);
+    assert_eq!(overtakers, [(ids[2], "two".to_owned()), (ids[5], "five".to_owned())]);
+    assert_eq!(queue.redrive("a", &ids, false), 2);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("one", vec!["two".to_owned(), "five".to_owned()]));
+    queue.settle("a", vec![(first.id, delivered())]);
+    let second = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((second.payload.as_str(), second.later), ("four", vec!["five".to_owned()]));
+}
+
+pub async fn redriven_letters_survive_a_crash(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), Settled::Done(Code::Delivered), rejected()]).await;
+    assert_eq!(queue.dead_letters("a", None, 10).len(), 2);
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!(queue.redrive("a", &ids, false), 2, "before the lane has come to them again");
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!((dead_count(&queue, "a"), queue.dead_letters("a", None, 10).len()), ((2, 0), 0));
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("one", vec!["two".to_owned()]));
+    queue.settle("a", vec![(first.id, rejected())]);
+    let third = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((third.payload.as_str(), third.attempt, third.later.len()), ("three", 1, 0));
+    queue.settle("a", vec![(third.id, Settled::Done(Code::Delivered))]);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!((dead_count(&queue, "a"), queue.dead_letters("a", None, 10).len()), ((0, 1), 1));
+    append_of_one_user(&queue, 4, &["four"]).await;
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["four"], "nothing of it is open any more");
 }

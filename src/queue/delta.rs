@@ -19,6 +19,13 @@ pub struct Row {
     pub reason: String,
 }
 
+impl Row {
+    /// Whether it is of one delivery, and not of a range that is left in the journal.
+    pub fn is_delivery(&self) -> bool {
+        super::left::Left::of(0, self).is_none()
+    }
+}
+
 /// What changed since the last checkpoint, and where the lane stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
@@ -36,6 +43,8 @@ pub struct Delta {
     pub patches: Vec<(u64, u8)>,
     /// Rows to be written, or deleted.
     pub rows: BTreeMap<u64, Option<Row>>,
+    /// Deliveries that were opened again, and whether whole; `None` for those that have ended since.
+    pub redriven: BTreeMap<u64, Option<bool>>,
 }
 
 impl Delta {
@@ -48,6 +57,7 @@ impl Delta {
         self.chunks.extend(later.chunks);
         self.patches.extend(later.patches);
         self.rows.extend(later.rows);
+        self.redriven.extend(later.redriven);
     }
 }
 
@@ -64,4 +74,6 @@ pub struct Saved {
     pub chunks: BTreeMap<u64, Vec<u8>>,
     /// All rows.
     pub rows: BTreeMap<u64, Row>,
+    /// What was opened again and has not ended, and whether whole.
+    pub redriven: BTreeMap<u64, bool>,
 }

@@ -284,6 +284,21 @@ impl<P: Send + 'static> Journal<P> {
         }
     }
 
+    /// Below which sequence [`Journal::retain`] would remove segments next; 0 if it would remove none.
+    pub fn leaves_below(&self, needed_from: u64, now_ms: i64) -> u64 {
+        let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
+        let oldest_ms = now_ms.saturating_sub(retain_ms);
+        let pressed = self.disk_bytes() > self.options.pressed_bytes();
+        let segments = self.shared.segments();
+        let newer = segments.get(1).filter(|newer| newer.first_seq <= needed_from);
+        newer.filter(|newer| pressed || newer.created_at_ms < oldest_ms).map_or(0, |newer| newer.first_seq)
+    }
+
+    /// See [`Options::max_disk_bytes`].
+    pub fn max_disk_bytes(&self) -> u64 {
+        self.options.max_disk_bytes
+    }
+
     /// Refuses further appends, waits until what was appended before is written, and ends the writer.
     pub fn close(&self) {
         self.shared.close();

@@ -22,10 +22,10 @@ use super::record::{Head, RECORDS_START};
 use super::recovery::{OpenError as JournalError, Recovered};
 use super::segment::parse_name;
 use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
-use super::store::{DeadRow, Store, StoreError, has_content};
+use super::store::{Store, StoreError, has_content};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
-use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Queue, Settled};
+use super::{AppendError, Appended, Claimed, DeadLetter, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
@@ -54,6 +54,9 @@ pub struct Options {
     pub window_events: usize,
     /// How many events of a lane may be parked. Default 65,536.
     pub parked_events: usize,
+    /// Whether the lanes stay as the last run left them, whatever `lanes` says; then there must have been one. For whoever
+    /// looks at the data directory without running on it. Default no.
+    pub as_it_is: bool,
 }
 
 impl Options {
@@ -66,11 +69,16 @@ impl Options {
             behind_bytes: 2 << 20,
             window_events: 1 << 16,
             parked_events: 1 << 16,
+            as_it_is: false,
         }
     }
 
     fn limits(&self) -> Limits {
-        Limits { shape: Shape::of_events(self.window_events), parked: self.parked_events }
+        Limits {
+            shape: Shape::of_events(self.window_events),
+            parked: self.parked_events,
+            behind: Limits::BEHIND,
+        }
     }
 }
 
@@ -95,6 +103,14 @@ pub enum OpenError {
     StateMissing {
         /// The state's file.
         path: PathBuf,
+    },
+    /// There is nothing to look at.
+    #[error(
+        "there is no data directory {dir}: [queue] path of the configuration names it, and `fanout serve` creates it"
+    )]
+    NotThere {
+        /// Where it should be.
+        dir: PathBuf,
     },
     /// Starting a thread.
     #[error("cannot start a thread: {0}")]
@@ -139,6 +155,9 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         clock: Clock,
     ) -> Result<(Self, Recovered), OpenError> {
         let mut journal_options = options.journal.clone();
+        if options.as_it_is && !journal_options.dir.join("state.redb").exists() {
+            return Err(OpenError::NotThere { dir: journal_options.dir });
+        }
         files.create_dir(&journal_options.dir).map_err(JournalError::io("create", &journal_options.dir))?;
         let state = journal_options.dir.join("state.redb");
         check_state(&*files, &journal_options.dir, &state)?;
@@ -158,6 +177,9 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let loaded = store.load()?;
         journal_options.min_next_seq = journal_options.min_next_seq.max(loaded.total.0);
         let (journal, recovered) = open_journal(journal_options)?;
+        let active = loaded.lanes.iter().filter(|lane| lane.active);
+        let as_it_is = options.as_it_is.then(|| active.map(|lane| lane.name.clone()).collect());
+        let lanes: Vec<String> = as_it_is.unwrap_or(options.lanes.clone());
         // Where the journal has lost calls, the lanes remember that there were more.
         let journalled = count(&journal, loaded.total)?.max(loaded.journalled());
         tail.begin(journal.next_seq(), journalled);
@@ -165,10 +187,11 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let parts = Parts { journal, store, tail, loaded, clock, decode, limits, behind_bytes };
         let shared = Arc::new(Shared::new(parts));
         shared.journal.set_beside(shared.store.disk_bytes());
-        shared.set_lanes(&options.lanes)?;
+        shared.set_lanes(&lanes)?;
         let worker = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::run(&worker));
+        let thread = std::thread::Builder::new()
+            .name("lane-state".into())
+            .spawn(move || keeper::watch(&worker, || keeper::run(&worker)));
         Ok((Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) }, recovered))
     }
 
@@ -177,21 +200,6 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
     /// Blocks on the disk.
     pub fn set_lanes(&self, names: &[String]) -> Result<(), OpenError> {
         self.shared.set_lanes(names)
-    }
-
-    /// The dead letters of a lane from an id on, at most so many, with their ids. Blocks on the disk.
-    pub fn dead_letters(&self, lane: &str, from: Id, max: usize) -> Result<Vec<(Id, i64, Dead)>, StoreError> {
-        let Some(cell) = self.shared.lane(lane) else { return Ok(Vec::new()) };
-        let rows = self.shared.store.dead(cell.id, from.0, max)?;
-        let codes = read(&self.shared.codes);
-        let named = |row: DeadRow| {
-            let code = match codes.code(row.number) {
-                Some(Code::Dead(code)) => code.clone(),
-                _ => "other".to_owned(),
-            };
-            (Id(row.seq), row.at_ms, Dead { code, ..row.dead })
-        };
-        Ok(rows.into_iter().map(named).collect())
     }
 
     /// What is needed of a step of a claim is read from the journal, unless a read for the lane is under way: a dropped
@@ -301,6 +309,7 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
                 Step::Again => tokio::task::yield_now().await,
                 Step::Read { from, tail } => self.read_for(&cell, Step::Read { from, tail }).await,
                 Step::Fetch(seqs) => self.read_for(&cell, Step::Fetch(seqs)).await,
+                Step::Search(search) => self.read_for(&cell, Step::Search(search)).await,
                 Step::Wait(None) => woken.await,
                 Step::Wait(Some(ms)) => {
                     let wait = Duration::from_millis(ms.clamp(1, LONGEST_WAIT_MS));
@@ -316,8 +325,44 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
         }
     }
 
+    fn give_back(&self, lane: &str) {
+        if let Some(cell) = self.shared.lane(lane) {
+            self.shared.give_back(&cell);
+        }
+    }
+
+    fn set_limits(&self, lane: &str, limits: LaneLimits) {
+        if let Some(cell) = self.shared.lane(lane) {
+            self.shared.set_limits(&cell, limits);
+        }
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.shared.broken.load(Ordering::SeqCst).then(|| {
+            "deliveries stand still after a fault of the program in keeping their state; restart fanout"
+                .to_owned()
+        })
+    }
+
     fn counts(&self, lane: &str) -> Option<LaneCounts> {
         self.shared.lane(lane).map(|cell| self.shared.counts(&cell))
+    }
+
+    fn dead_letters(&self, lane: &str, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
+        let cell = self.shared.lane(lane);
+        cell.map(|cell| self.shared.dead_letters(&cell, after, max)).unwrap_or_default()
+    }
+
+    fn redrive(&self, lane: &str, ids: &[Id], whole: bool) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.redrive(&cell, ids, whole))
+    }
+
+    fn purge(&self, lane: &str, ids: &[Id]) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.purge(&cell, ids))
+    }
+
+    fn later_of(&self, lane: &str, id: Id) -> Vec<(Id, T)> {
+        self.shared.lane(lane).map(|cell| self.shared.later_of(&cell, id)).unwrap_or_default()
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -10,6 +10,7 @@ pub mod chunks;
 pub mod codes;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod dead;
 pub mod delta;
 pub mod duplicates;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub mod files;
 pub mod journal;
 mod keeper;
 pub mod lane;
+pub mod left;
 pub mod local;
 mod reader;
 pub mod record;
@@ -27,6 +29,7 @@ pub mod segment;
 mod shared;
 pub mod store;
 mod tail;
+mod time;
 mod trouble;
 pub mod window;
 mod writer;
@@ -96,6 +99,9 @@ pub struct Claimed<T> {
     pub first_attempt_at_ms: i64,
     /// What was appended.
     pub payload: T,
+    /// For one that was redriven: later calls of its order key that the lane has delivered, oldest first, at most the
+    /// newest 256 and as far as they are retained. Empty for all others.
+    pub later: Vec<T>,
 }
 
 /// How a lane is done with a claimed delivery.
@@ -115,6 +121,12 @@ pub enum Settled {
     },
     /// It is to be claimed again as soon as possible, and this was no attempt.
     Release,
+    /// It is to be claimed again, not before this time, and this was no attempt. Not written down: after a restart it is
+    /// claimed at once.
+    Wait {
+        /// Milliseconds since 1970.
+        at_ms: i64,
+    },
     /// It will not be tried again by itself.
     Dead(Dead),
 }
@@ -134,8 +146,8 @@ pub enum Code {
     Dead(String),
 }
 
-/// A dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a delivery became a dead letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dead {
     /// A short code from a closed list: `rejected`, `expired`, `backlog`, …
     pub code: String,
@@ -143,8 +155,40 @@ pub struct Dead {
     pub reason: String,
     /// How many attempts were made.
     pub attempts: u32,
+    /// When the first attempt was made: milliseconds since 1970; 0 where none was.
+    pub first_attempt_at_ms: i64,
     /// The last answer, at most 512 bytes, secrets masked.
     pub answer: String,
+    /// The request for people: method, url and body, at most 4 KiB, secrets masked. Kept for the first hundred of each
+    /// lane and code.
+    pub request: Option<String>,
+}
+
+/// A dead letter as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter<T> {
+    /// Names it in its lane.
+    pub id: Id,
+    /// How it ended.
+    pub dead: Dead,
+    /// When it ended: milliseconds since 1970.
+    pub died_at_ms: i64,
+    /// When the call was received: milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// As it was appended.
+    pub order_key: u64,
+    /// The number of its source; `None` when the call is gone.
+    pub source: Option<u16>,
+    /// The call; `None` when the disk lost it or there was no room to keep it.
+    pub payload: Option<T>,
+}
+
+/// What a lane may keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// How many of its deliveries may be unfinished. Beyond it the oldest that are not begun become dead letters of the
+    /// code `backlog`, which are counted and not listed. Default no limit.
+    pub max_backlog: Option<u64>,
 }
 
 /// Where a lane stands.
@@ -184,8 +228,46 @@ pub trait Queue<T>: Send + Sync {
     /// Says how claimed deliveries ended. Written down within 100 ms; a crash before that hands them out again.
     fn settle(&self, lane: &str, settled: Vec<(Id, Settled)>);
 
+    /// Gives everything back that the lane has claimed and not settled, as if it had not been claimed: for a lane that
+    /// broke and does not know what that was.
+    fn give_back(&self, lane: &str);
+
+    /// Changes what a lane may keep. Looked after within a few seconds, also while the lane claims nothing.
+    fn set_limits(&self, lane: &str, limits: LaneLimits);
+
+    /// Why no lane gets anything although there may be something, if so: what only a restart mends.
+    fn broken(&self) -> Option<String>;
+
     /// Where a lane stands; `None` for a lane that does not exist.
     fn counts(&self, lane: &str) -> Option<LaneCounts>;
+
+    /// The dead letters of a lane behind an id, in the order of their calls, at most `max`. Blocks on the disk.
+    fn dead_letters(&self, lane: &str, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
+        let _ = (lane, after, max);
+        Vec::new()
+    }
+
+    /// Opens dead letters again, durably: each passes its order key's gate before what came later, with attempt 1, and
+    /// its dead count goes down by one. Unless `whole`, it is claimed with the calls that have overtaken it, see
+    /// [`Claimed::later`]. Hands out how many were opened: not those that are no dead letters, whose call is gone, or for
+    /// which there is no room now. Blocks on the disk.
+    fn redrive(&self, lane: &str, ids: &[Id], whole: bool) -> usize {
+        let _ = (lane, ids, whole);
+        0
+    }
+
+    /// Deletes the records of dead letters, durably; their state stays dead. Hands out how many there were. Blocks on the
+    /// disk.
+    fn purge(&self, lane: &str, ids: &[Id]) -> usize {
+        let _ = (lane, ids);
+        0
+    }
+
+    /// Later calls of the same order key that the lane has delivered, as in [`Claimed::later`]. Blocks on the disk.
+    fn later_of(&self, lane: &str, id: Id) -> Vec<(Id, T)> {
+        let _ = (lane, id);
+        Vec::new()
+    }
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;

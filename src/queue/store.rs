@@ -14,20 +14,18 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::chunks;
-use super::codes::{UNREAD, cut};
+use super::codes::UNREAD;
 use super::delta::{Delta, Row, Saved};
 use super::files::remedy;
 use super::window::Shape;
 use super::{Code, Dead};
 
+mod letters;
+
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
 /// How much of the file is kept in memory: bytes.
 const CACHE: usize = 4 << 20;
-/// The longest answer of a dead letter: bytes.
-const MAX_ANSWER: usize = 512;
-/// The longest reason of a dead letter: bytes, for 300 characters.
-const MAX_REASON: usize = 1200;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const VALUES: TableDefinition<&str, &[u8]> = TableDefinition::new("values");
@@ -41,10 +39,6 @@ const CHUNKS: TableDefinition<(u16, u64), &[u8]> = TableDefinition::new("chunks"
 /// Lane, sequence → order key, received, attempts, first attempt, due, reason.
 type RowValue = (u64, i64, u32, i64, i64, &'static str);
 const ROWS: TableDefinition<(u16, u64), RowValue> = TableDefinition::new("retries");
-/// Lane, sequence → code, attempts, died at, reason, answer.
-type DeadValue = (u8, u32, i64, &'static str, &'static str);
-const DEAD: TableDefinition<(u16, u64), DeadValue> = TableDefinition::new("dead_letters");
-
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -133,7 +127,7 @@ impl Loaded {
 }
 
 /// A dead letter as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadRow {
     /// Its sequence.
     pub seq: u64,
@@ -141,6 +135,10 @@ pub struct DeadRow {
     pub number: u8,
     /// When it died: milliseconds since 1970.
     pub at_ms: i64,
+    /// Its order key.
+    pub order_key: u64,
+    /// When its call was received: milliseconds since 1970.
+    pub received_at_ms: i64,
     /// The rest.
     pub dead: Dead,
 }
@@ -150,8 +148,8 @@ pub struct DeadRow {
 pub struct Batch {
     /// Changes by lane.
     pub lanes: BTreeMap<u16, Delta>,
-    /// Dead letters with the lane's number.
-    pub dead: Vec<(u16, DeadRow)>,
+    /// Dead letters with the lane's number and their sequence; `None` for those that are none any more.
+    pub dead: Vec<(u16, u64, Option<DeadRow>)>,
     /// New codes.
     pub codes: Vec<(u8, Code)>,
     /// New sources.
@@ -208,7 +206,8 @@ impl Store {
             }
         })?;
         match found {
-            Some(FORMAT) => Ok(()),
+            // What came after the first release of the format.
+            Some(FORMAT) => self.write(create_later_tables),
             Some(found) => Err(StoreError::Format { path: self.path.clone(), found }),
             None => self.write(create),
         }
@@ -286,6 +285,7 @@ impl Store {
                     let (key, row) = entry?;
                     saved.rows.insert(key.value().1, row_of(row.value()));
                 }
+                letters::load_redriven(&tx, id, saved)?;
             }
             Ok(loaded)
         })
@@ -297,11 +297,7 @@ impl Store {
             for (lane, delta) in &batch.lanes {
                 write_delta(tx, *lane, delta)?;
             }
-            let mut dead = tx.open_table(DEAD)?;
-            for (lane, row) in &batch.dead {
-                let (reason, answer) = (cut(&row.dead.reason, MAX_REASON), cut(&row.dead.answer, MAX_ANSWER));
-                dead.insert((*lane, row.seq), (row.number, row.dead.attempts, row.at_ms, reason, answer))?;
-            }
+            letters::write(tx, &batch.dead)?;
             let mut codes = tx.open_table(CODES)?;
             for (number, code) in &batch.codes {
                 match code {
@@ -342,22 +338,6 @@ impl Store {
                 chunks.retain_in((*lane, 0)..(*lane, before), |_, _| false)?;
             }
             Ok(())
-        })
-    }
-
-    /// The dead letters of a lane from a sequence on, at most so many.
-    pub fn dead(&self, lane: u16, from_seq: u64, max: usize) -> Result<Vec<DeadRow>, StoreError> {
-        self.with(|database| {
-            let tx = database.begin_read()?;
-            let mut rows = Vec::new();
-            for entry in tx.open_table(DEAD)?.range((lane, from_seq)..=(lane, u64::MAX))?.take(max) {
-                let (key, value) = entry?;
-                let (number, attempts, at_ms, reason, answer) = value.value();
-                let (reason, answer) = (reason.to_owned(), answer.to_owned());
-                let dead = Dead { code: String::new(), reason, attempts, answer };
-                rows.push(DeadRow { seq: key.value().1, number, at_ms, dead });
-            }
-            Ok(rows)
         })
     }
 
@@ -449,8 +429,11 @@ fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(COUNTS)?;
     tx.open_table(CHUNKS)?;
     tx.open_table(ROWS)?;
-    tx.open_table(DEAD)?;
-    Ok(())
+    create_later_tables(tx)
+}
+
+fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    letters::create(tx)
 }
 
 fn in_chunk(seq: u64) -> usize {
@@ -497,6 +480,7 @@ fn write_delta(tx: &WriteTransaction, lane: u16, delta: &Delta) -> Result<(), re
         chunks.insert((lane, number), chunks::encode(&states).as_slice())?;
     }
     let mut rows = tx.open_table(ROWS)?;
+    letters::write_redriven(tx, lane, delta)?;
     for (seq, row) in &delta.rows {
         match row {
             Some(row) => {

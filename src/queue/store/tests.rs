@@ -31,10 +31,20 @@ fn what_was_written_comes_back_and_the_file_is_private() {
     first.counts = [(DELIVERED, 7), (FIRST_FREE, 1)].into();
     first.chunks = [(0, chunks::encode(&[UNREAD, DELIVERED])), (1, chunks::encode(&[SUBMITTED]))].into();
     first.rows = [(0, Some(row(3))), (9, Some(row(4)))].into();
-    let dead = Dead { code: "rejected".into(), reason: "bad".into(), attempts: 3, answer: "ä".repeat(400) };
+    let dead = Dead {
+        code: "rejected".into(),
+        reason: "bad".into(),
+        attempts: 3,
+        answer: "ä".repeat(400),
+        ..Dead::default()
+    };
     let batch = Batch {
         lanes: [(1, first)].into(),
-        dead: vec![(1, DeadRow { seq: 8, number: FIRST_FREE, at_ms: 5, dead })],
+        dead: vec![(
+            1,
+            8,
+            Some(DeadRow { seq: 8, number: FIRST_FREE, at_ms: 5, dead, ..DeadRow::default() }),
+        )],
         codes: vec![(FIRST_FREE, Code::Dead("rejected".into()))],
         sources: vec![(3, "web".into())],
         total: Some((10, 8)),
