@@ -408,6 +408,14 @@ pub static DELIVERY: Table = Table {
             Absent::Default("false"),
             "Whether it may call private, loopback and link-local addresses.",
         ),
+        key(
+            "suppress_unchanged",
+            Kind::Time(seconds(1), seconds(30 * DAY)),
+            Absent::Means("off: each one is sent"),
+            "For how long after the last one that the vendor took an identify with the same content is not sent to it. \
+             What differs from call to call, such as times and the messageId, is not compared. Takes up to 9 MiB of \
+             memory.",
+        ),
     ],
 };
 

@@ -326,6 +326,7 @@ impl Lane {
         }
         settled.report(&self.work);
         self.publish(false);
+        self.work.save().await;
     }
 
     fn publish(&self, paused: bool) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::limiter::{Limited, Limiter};
 use super::outcome::Label;
-use super::{LaneSpec, Services};
+use super::{LaneSpec, Services, Suppression};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
 
@@ -28,6 +28,7 @@ pub(super) struct Work {
     pub(super) services: Services,
     memory: Memory,
     limiter: Limiter,
+    suppression: Option<Arc<Suppression>>,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -44,6 +45,14 @@ impl NotSent {
         }
     }
 
+    /// The vendor has what the event would write.
+    fn suppressed() -> NotSent {
+        NotSent {
+            settled: Settled::Done(Code::Suppressed),
+            label: Label { outcome: "suppressed", reason: "" },
+        }
+    }
+
     /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
     fn broken(attempts: u32) -> NotSent {
         let reason = "the adapter failed while it rendered this event".to_owned();
@@ -55,7 +64,11 @@ impl NotSent {
 impl Work {
     pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
         let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
-        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }
+        let suppression = spec.suppression.clone().filter(|suppression| suppression.is_of(&spec.name));
+        if let Some(suppression) = &suppression {
+            suppression.start(&*services.queue);
+        }
+        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter, suppression }
     }
 
     /// Decides whether the event is sent, and renders it.
@@ -79,10 +92,25 @@ impl Work {
         match rendered {
             Ok(Ok(item)) => {
                 self.warn(&item.warnings);
-                Ok(item)
+                if self.suppresses(delivery, &item) { Err(NotSent::suppressed()) } else { Ok(item) }
             }
             Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
             Err(_) => Err(NotSent::broken(delivery.attempt)),
+        }
+    }
+
+    fn suppresses(&self, delivery: &Claimed<Arc<Event>>, item: &Item) -> bool {
+        let Some(suppression) = &self.suppression else { return false };
+        let now_ms = self.services.clock.now_ms();
+        suppression.suppresses(delivery, item, &*self.spec.destination, &*self.services.queue, now_ms)
+    }
+
+    /// Keeps what is worth knowing at the next start; nothing is under way any more.
+    pub(super) async fn save(&self) {
+        let Some(suppression) = self.suppression.clone() else { return };
+        let queue = self.services.queue.clone();
+        if tokio::task::spawn_blocking(move || suppression.save(&*queue)).await.is_err() {
+            tracing::error!(destination = %self.spec.name, "saving the digests failed by a fault of the program");
         }
     }
 
@@ -111,6 +139,9 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
+        if let Some(suppression) = &self.suppression {
+            suppression.sent(&items, &verdicts, &*self.services.queue);
+        }
         (verdicts, start.elapsed())
     }
 }
@@ -146,6 +177,9 @@ impl Settlement {
     pub(super) fn report(self, work: &Work) {
         if self.settled.is_empty() {
             return;
+        }
+        if let Some(suppression) = &work.suppression {
+            suppression.settled(&self.settled, work.services.clock.now_ms());
         }
         work.services.queue.settle(&work.spec.name, self.settled);
         for (label, count) in self.counts {

@@ -172,6 +172,35 @@ impl Plan {
         Ok(Rendered { identity: identity_text(scope), parts, digest })
     }
 
+    /// Requests without a part of their own although they may be sent.
+    fn is_unseen(&self, position: usize, request: &RequestPlan, item: &Item) -> bool {
+        request.active && !item.parts.iter().any(|part| part.request == position) && {
+            let mut conditions = request.when.iter().chain(&request.unless);
+            request.on_demand
+                || conditions.any(|node| {
+                    let needs = self.program.needs(node);
+                    needs.fetch || needs.reply
+                })
+        }
+    }
+
+    /// The digest with what requests would bring that may follow, whatever they depend on.
+    fn digest_unseen(&self, item: &Item, scope: &Scope<'_>, out: &mut String) -> u64 {
+        let mut digest = item.digest;
+        for (position, request) in self.program.requests.iter().enumerate() {
+            if !self.is_unseen(position, request, item) {
+                continue;
+            }
+            out.clear();
+            scope.notes.volatile.borrow_mut().clear();
+            if write_part(scope, request, out).is_ok() {
+                let group = group(scope, request, position).unwrap_or(position as u64 + 1);
+                digest = stable_hash(digest ^ group, out, &scope.notes.volatile.borrow());
+            }
+        }
+        digest
+    }
+
     fn nothing_to_send(&self, notes: &Notes) -> Skip {
         match notes.required_at.get() {
             Some(at) => {
@@ -315,6 +344,19 @@ impl Destination for Plan {
             parts,
             warnings: notes.warnings.into_inner(),
         })
+    }
+
+    fn digest(&self, item: &Item) -> u64 {
+        let mut requests = self.program.requests.iter().enumerate();
+        if !requests.any(|(position, request)| self.is_unseen(position, request, item)) {
+            return item.digest;
+        }
+        let unseen = |scope: &Scope<'_>, out: &mut String| self.digest_unseen(item, scope, out);
+        match self.with_scope(&item.event, Plan::options_of(item), Known::default(), unseen) {
+            Ok((digest, _)) => digest,
+            // An item of an event that is skipped: there is none.
+            Err(_) => item.digest,
+        }
     }
 
     fn pack(&self, waiting: &[Item]) -> Vec<usize> {

@@ -138,11 +138,13 @@ fn delivery<'a>(reader: &mut Reader<'a>, destination: &Section<'a>) -> Option<De
     let max_concurrency = reader.count(&section, "max_concurrency");
     let linger = reader.time(&section, "linger");
     let allow_private_networks = reader.flag(&section, "allow_private_networks");
+    let suppress_unchanged = reader.time(&section, "suppress_unchanged");
     Some(Delivery {
         retry_for: retry_for?,
         max_concurrency,
         linger,
         allow_private_networks: allow_private_networks?,
+        suppress_unchanged,
     })
 }
 

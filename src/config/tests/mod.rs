@@ -104,6 +104,7 @@ fn little_is_enough() {
     assert_eq!((destination.enabled, destination.paused, &destination.sources), (true, false, &None));
     assert_eq!(destination.delivery.retry_for, Duration::from_secs(24 * 3600));
     assert_eq!(destination.delivery.max_concurrency, None);
+    assert_eq!(destination.delivery.suppress_unchanged, None);
 }
 
 #[test]
@@ -161,6 +162,7 @@ fn every_setting_is_taken() {
         max_concurrency = 9
         linger = "250 ms"
         allow_private_networks = true
+        suppress_unchanged = "12 h"
         [destinations.a]
         adapter = "pipemail"
         settings.project_token = "t"
@@ -211,6 +213,7 @@ fn every_setting_is_taken() {
         max_concurrency: Some(9),
         linger: Some(Duration::from_millis(250)),
         allow_private_networks: true,
+        suppress_unchanged: Some(Duration::from_secs(12 * 3600)),
     };
     assert_eq!(hook.delivery, delivery);
 }

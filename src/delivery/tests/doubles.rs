@@ -1,6 +1,7 @@
 //! A queue in memory, a vendor that plays a script, and a clock that follows the runtime's paused time.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use fanout_sdk::destination::{
 use fanout_sdk::event::{Event, Warning};
 use fanout_sdk::json::Json;
 use fanout_sdk::names::Names;
+use siphasher::sip::SipHasher13;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -53,6 +55,8 @@ pub struct FakeQueue {
     closed: AtomicBool,
     pub claims: AtomicUsize,
     pub settled: Mutex<Vec<Settled>>,
+    pub values: Mutex<HashMap<String, Vec<u8>>>,
+    pub is_read_only: AtomicBool,
 }
 
 impl FakeQueue {
@@ -159,8 +163,10 @@ impl Queue<Arc<Event>> for FakeQueue {
         (id == 7).then(|| "web".to_owned())
     }
 
-    fn hash(&self, _: &[&str]) -> u64 {
-        0
+    fn hash(&self, parts: &[&str]) -> u64 {
+        let mut hasher = SipHasher13::new();
+        parts.hash(&mut hasher);
+        hasher.finish()
     }
 
     async fn claim(&self, _: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
@@ -213,12 +219,16 @@ impl Queue<Arc<Event>> for FakeQueue {
         0
     }
 
-    fn get(&self, _: &str) -> Option<Vec<u8>> {
-        None
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.values.lock().unwrap().get(key).cloned()
     }
 
-    fn put(&self, _: &str, _: &[u8]) -> Result<(), AppendError> {
-        Err(AppendError::Closed)
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), AppendError> {
+        if self.is_read_only.load(Ordering::SeqCst) {
+            return Err(AppendError::Failed("read-only".into()));
+        }
+        self.values.lock().unwrap().insert(key.to_owned(), value.to_vec());
+        Ok(())
     }
 
     async fn close(&self) {
@@ -233,6 +243,8 @@ pub enum Play {
     All(u64, Outcome),
     /// One outcome for each item.
     Each(Vec<Outcome>),
+    /// All items are taken, but not all of them.
+    InPart,
     /// Nothing, ever.
     Hang,
     /// The adapter breaks.
@@ -281,6 +293,12 @@ impl Drop for AtWork<'_> {
     }
 }
 
+fn traits_digest(event: &Event) -> u64 {
+    let mut hasher = SipHasher13::new();
+    event.raw().get("traits").map(Json::raw).hash(&mut hasher);
+    hasher.finish()
+}
+
 #[async_trait]
 impl Destination for Vendor {
     fn render(&self, event: &Arc<Event>, options: Option<Json<'_>>) -> Result<Item, Skip> {
@@ -295,7 +313,7 @@ impl Destination for Vendor {
             options: None,
             identity: user.split('#').next().unwrap().into(),
             group: 0,
-            digest: 0,
+            digest: traits_digest(event),
             parts: vec![Part { request: 0, group: 0, bytes: bytes.into() }],
             warnings: if user == "odd" {
                 vec![Warning { kind: "test", about: String::new() }]
@@ -320,11 +338,19 @@ impl Destination for Vendor {
             seen.push(request.clone());
             (self.script.lock().unwrap())(&request)
         };
-        let verdict =
-            |outcome| Verdict { outcome, reason: "because".into(), answer: "403 who: secret@person".into() };
+        let verdict = |outcome| {
+            let is_whole = matches!(outcome, Outcome::Delivered | Outcome::Submitted);
+            let reason = if is_whole { String::new() } else { "because".to_owned() };
+            Verdict { outcome, reason, answer: "403 who: secret@person".into() }
+        };
         match play {
             Play::Hang => std::future::pending().await,
             Play::Panic => panic!("as scripted"),
+            Play::InPart => {
+                let reason = "without the phone number".to_owned();
+                let verdict = Verdict { outcome: Outcome::Delivered, reason, answer: "".into() };
+                vec![verdict; items.len()]
+            }
             Play::Each(outcomes) => outcomes.into_iter().map(verdict).collect(),
             Play::All(delay, outcome) => {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -411,6 +437,8 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         closed: AtomicBool::new(false),
         claims: AtomicUsize::new(0),
         settled: Mutex::default(),
+        values: Mutex::default(),
+        is_read_only: AtomicBool::new(false),
     });
     let counts = Arc::<Counts>::default();
     let services = Services { queue: queue.clone(), clock, observer: counts.clone(), random: || 0.5 };
@@ -422,6 +450,7 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         every_call: false,
         policy: Policy::default(),
         paused: false,
+        suppression: None,
     };
     Bench { start, queue, vendor, counts, lanes: Lanes::new(services), spec }
 }
