@@ -266,9 +266,6 @@ fn open_queue(
     };
     let now = move || clock.now_ms();
     let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
-    for damage in &report.damaged {
-        tracing::error!("{damage}");
-    }
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,
@@ -355,7 +352,7 @@ fn lane_spec(
             &destination.name,
             manifest.name(),
             manifest.aliases(),
-            manifest.opt_in(),
+            destination.opt_in.unwrap_or(manifest.opt_in()),
             destination.sources.clone(),
         ),
         every_call: manifest.takes_all_calls(),

@@ -146,7 +146,7 @@
 //! | `Retry { after }` | another attempt after that wait, else a growing one; a dead letter when `retry_for` is over |
 //! | `Throttled { after, .. }` | the whole destination waits; no attempt is used up |
 //! | `Rejected` | a dead letter at once, with the reason |
-//! | `Unauthorised` | the lane tries one other item; if that is refused too, the destination pauses with an alarm |
+//! | `Unauthorised` | the lane tries one item; if that is refused too, the destination pauses with an alarm |
 //!
 //! A `send` can be cut off at any `await`, by a crash or a shutdown, and is then made again **from its beginning**. So
 //! every step must bear being repeated: look before you create, and let what is written first be what is found later.
@@ -182,9 +182,12 @@
 //! The test kit, feature `testkit`, runs golden cases: calls, the requests that must go out in their order, the
 //! vendor's scripted answers, and how each call must end (the format is in `destinations/README.md`). Write calls and
 //! answers, have the rest filled in, and read it against the vendor's page: `cargo run -- test-adapter .` runs them, with
-//! `--update` it fills them in; the example has them as tests too. A loop needs a case for each way out of it: found at once, found later, not found, given up, failed in the
-//! middle. `preview --responses FILE` shows the same for one call with answers of your own, and `sandbox` stands in for
-//! the vendor on a real socket.
+//! `--update` it fills them in; the example has them as tests too. A loop needs a case for each way out of it: found at
+//! once, found later, not found, given up, failed in the middle.
+//!
+//! The conformance suite, `testkit::conformance`, plays the cases again with every fault that a vendor or a network has,
+//! and with hostile calls; the example's tests run it. `preview --responses FILE` shows what one call leads to for answers
+//! of your own, and `sandbox` stands in for the vendor on a real socket.
 //!
 //! ## Into a binary
 //!
@@ -197,6 +200,9 @@
 //! async-trait = "0.1"
 //! fanout = { path = "../fanout" }             # or git = "…"
 //! fanout-sdk = { path = "../fanout/sdk" }
+//!
+//! [dev-dependencies]
+//! fanout-sdk = { path = "../fanout/sdk", features = ["testkit"] }
 //! ```
 //!
 //! ```text
@@ -238,5 +244,6 @@ pub mod normalise;
 pub mod preview;
 pub mod problem;
 pub mod reserved;
+pub mod superseded;
 #[cfg(feature = "testkit")]
 pub mod testkit;

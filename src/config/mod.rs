@@ -154,6 +154,8 @@ pub struct Destination {
     pub paused: bool,
     /// The sources it takes; `None` for all.
     pub sources: Option<Vec<String>>,
+    /// Whether it takes only calls that name it; `None`: as the adapter has it.
+    pub opt_in: Option<bool>,
     /// The adapter's settings with everything put in; may hold secrets. Of a disabled destination they may be incomplete.
     pub settings: toml::Table,
     /// `[destinations.NAME.delivery]`
@@ -168,6 +170,7 @@ impl std::fmt::Debug for Destination {
             .field("enabled", &self.enabled)
             .field("paused", &self.paused)
             .field("sources", &self.sources)
+            .field("opt_in", &self.opt_in)
             .field("settings", &"***")
             .field("delivery", &self.delivery)
             .finish()

@@ -98,6 +98,9 @@ impl Keeper {
         }
         let batch = std::mem::take(&mut self.batch);
         self.next_code = next_code;
+        if !batch.sources.is_empty() {
+            shared.sources_written();
+        }
         for lane in &lanes {
             if let Some(needed) = batch.lanes.get(&lane.id).map(|delta| delta.needed) {
                 lane.needed.store(needed, Ordering::SeqCst);
@@ -128,15 +131,15 @@ impl Keeper {
     /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
     pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
         let total = shared.tail.total();
-        // Calls can be counted only while the journal has them.
-        if total != self.total && !self.commit(shared, total) {
-            return;
-        }
-        let lanes = shared.lanes();
-        let needed = lanes.iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
-        shared.journal.retain(needed.unwrap_or(total.0), (shared.clock)());
+        let is_stalled = shared.stalled.load(Ordering::SeqCst);
+        // Calls can be counted only while the journal has them. Where the disk is full, room is made with what is known.
+        let is_counted = total == self.total || (!is_stalled && self.commit(shared, total));
+        let counted_to = if is_counted { total.0 } else { self.total.0 };
+        shared.journal.set_beside(shared.store.disk_bytes());
+        let needed = shared.lanes().iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
+        shared.journal.retain(needed.unwrap_or(counted_to).min(counted_to), (shared.clock)());
         let first_seq = shared.journal.first_seq();
-        if first_seq <= self.pruned_below {
+        if is_stalled || first_seq <= self.pruned_below {
             return;
         }
         match shared.store.prune(&shared.lane_ids(), first_seq) {
@@ -158,8 +161,8 @@ pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
             return;
         }
         let mut keeper = shared.keeper();
-        let written = keeper.checkpoint(shared);
-        if written && retained.elapsed() >= RETAIN_EVERY {
+        keeper.checkpoint(shared);
+        if retained.elapsed() >= RETAIN_EVERY {
             keeper.retain(shared);
             shared.blocks.tidy();
             retained = Instant::now();
@@ -240,6 +243,33 @@ mod tests {
         assert_eq!(loaded.total, (4, 3));
         let [SavedLane { saved: Saved { counts, .. }, .. }] = &loaded.lanes[..] else { panic!("{loaded:?}") };
         assert_eq!(*counts, [(DELIVERED, 1), (FIRST_FREE, 1)].into());
+    }
+
+    #[test]
+    fn a_source_whose_number_is_not_written_down_is_not_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&dir.path().join("state"), &full);
+        let known = shared.source_id("known");
+        full.store(true, Ordering::SeqCst);
+        let new = shared.source_id("new");
+        assert_ne!(known, new);
+        assert_eq!(shared.source_id("new"), new);
+        assert!(shared.check_source(known).is_ok(), "its calls can be taken");
+        let error = shared.check_source(new).unwrap_err().to_string();
+        assert!(error.contains("state.redb"), "{error}");
+        assert!(!shared.keeper().checkpoint(&shared));
+        let newer = shared.source_id("newer");
+        assert!(shared.check_source(new).is_err() && shared.check_source(newer).is_err());
+
+        full.store(false, Ordering::SeqCst);
+        assert!(shared.keeper().checkpoint(&shared));
+        assert!(shared.check_source(new).is_ok() && shared.check_source(newer).is_ok());
+        let names = shared.store.load().unwrap().sources;
+        assert_eq!(
+            (names.get(&new), names.get(&newer)),
+            (Some(&"new".to_owned()), Some(&"newer".to_owned()))
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::record::{Head, RECORDS_START};
 use super::recovery::{OpenError as JournalError, Recovered};
 use super::segment::parse_name;
 use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
-use super::store::{DeadRow, Store, StoreError};
+use super::store::{DeadRow, Store, StoreError, has_content};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
 use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Queue, Settled};
@@ -89,7 +89,8 @@ pub enum OpenError {
     /// The lanes' state is gone, and there are calls.
     #[error(
         "{path} is missing or empty, but the journal beside it holds calls, and without that file nobody knows which of \
-         them were delivered: restore it from a copy, or move the *.seg files away to give up what was not delivered"
+         them were delivered: put back a copy of it, which may be older (what was delivered since is delivered again), \
+         or move the *.seg files away to give up what was not delivered. docs/operations.md tells more"
     )]
     StateMissing {
         /// The state's file.
@@ -163,6 +164,7 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let (limits, behind_bytes) = (options.limits(), options.behind_bytes);
         let parts = Parts { journal, store, tail, loaded, clock, decode, limits, behind_bytes };
         let shared = Arc::new(Shared::new(parts));
+        shared.journal.set_beside(shared.store.disk_bytes());
         shared.set_lanes(&options.lanes)?;
         let worker = Arc::clone(&shared);
         let thread =
@@ -196,25 +198,29 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
     /// claim may have left it behind, and it may be what is needed.
     async fn read_for(&self, cell: &Arc<Cell<T>>, step: Step) {
         let Ok(turn) = Arc::clone(&cell.reads).try_lock_owned() else { return drop(cell.reads.lock().await) };
+        if let Some(wait) = cell.trouble.wait() {
+            drop(turn);
+            return tokio::time::sleep(wait.min(Duration::from_millis(LONGEST_WAIT_MS))).await;
+        }
         let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(cell));
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            shared.read_for(&lane, step)
+            // Here, since nobody may be waiting for the answer any more.
+            match shared.read_for(&lane, step) {
+                Ok(()) => lane.trouble.passed(&lane.name),
+                Err(error) => lane.trouble.failed(&lane.name, &error),
+            }
         });
-        let failed = match work.await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(lane = cell.name, error = failed, "the journal cannot be read; trying again");
-        tokio::time::sleep(Duration::from_millis(LONGEST_WAIT_MS)).await;
+        if let Err(error) = work.await {
+            cell.trouble.failed(&cell.name, &error);
+        }
     }
 }
 
 /// With a new state the lanes would begin at the journal's end, and what was not delivered would be lost silently.
 /// The state is created before the first segment, so calls without it mean that it was lost.
 fn check_state(files: &dyn Files, dir: &Path, state: &Path) -> Result<(), OpenError> {
-    if std::fs::metadata(state).is_ok_and(|file| file.len() > 0) {
+    if has_content(state) {
         return Ok(());
     }
     for name in files.list(dir).map_err(JournalError::io("list", dir))? {
@@ -251,7 +257,19 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
             payload: Fresh { payload: entry.payload, bytes: entry.body.len() },
             body: entry.body,
         };
-        self.shared.journal.append(entries.into_iter().map(fresh).collect()).await
+        let result = match entries.iter().try_for_each(|entry| self.shared.check_source(entry.source)) {
+            Ok(()) => self.shared.journal.append(entries.into_iter().map(fresh).collect()).await,
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(appended) if appended.contains(&Appended::Accepted) => self.shared.alarm.accepted(),
+            Ok(_) => {}
+            Err(error) => {
+                let holder = || self.shared.holder().filter(|_| self.shared.journal.is_pressed());
+                self.shared.alarm.refused(error, holder);
+            }
+        }
+        result
     }
 
     fn source_id(&self, name: &str) -> u16 {

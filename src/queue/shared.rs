@@ -1,22 +1,24 @@
 //! What the local queue and its keeper share: the lanes, the journal, the state, and the steps of a claim that block.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
 
+use super::alarm::Alarm;
 use super::blocks::{Blocks, Decoded};
 use super::codes::{self, Codes};
 use super::delta::Saved;
 use super::feed::{Feed, Fetched, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
-use super::lane::{Lane, Limits};
+use super::lane::{Again, Lane, Limits};
 use super::local::{Clock, Decode, OpenError};
 use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
-use super::{Code, Id, LaneCounts, Settled};
+use super::trouble::Trouble;
+use super::{AppendError, Code, Id, LaneCounts, Settled};
 
 /// How much is read from the journal at once: bytes.
 pub const BLOCK: usize = 512 << 10;
@@ -36,6 +38,8 @@ pub struct Cell<T> {
     pub wake: Arc<Notify>,
     /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
     pub reads: Arc<tokio::sync::Mutex<()>>,
+    /// Whether that goes well.
+    pub trouble: Trouble,
     state: Mutex<Feed<T>>,
 }
 
@@ -80,6 +84,10 @@ pub struct Shared<T> {
     known: Mutex<Vec<SavedLane>>,
     pub codes: RwLock<Codes>,
     pub sources: RwLock<Sources>,
+    /// Sources from this number on are not written down: their calls cannot be taken.
+    unwritten_from: AtomicU32,
+    /// Of calls that are turned away.
+    pub alarm: Alarm,
     /// Read back for lanes that are behind.
     pub blocks: Blocks<T>,
     decode: Decode<T>,
@@ -122,6 +130,41 @@ impl<T> Shared<T> {
         std::mem::take(&mut write(&self.sources).unwritten)
     }
 
+    /// The sources that were taken to be written down are.
+    pub fn sources_written(&self) {
+        let sources = read(&self.sources);
+        let lowest = sources.unwritten.iter().map(|(id, _)| u32::from(*id)).min();
+        self.unwritten_from.store(lowest.unwrap_or(u32::MAX), Ordering::SeqCst);
+    }
+
+    /// Whether calls of a source may be journalled. Before its number is written down they may not: a crash would give
+    /// the number to another source, and the calls with it.
+    pub fn check_source(&self, id: u16) -> Result<(), AppendError> {
+        if u32::from(id) < self.unwritten_from.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.bell.changed();
+        Err(AppendError::Failed(
+            "the number of a new source cannot be written to state.redb; see the errors about that file"
+                .to_owned(),
+        ))
+    }
+
+    /// Which lane keeps the oldest calls, in words; `None` where none is behind.
+    pub fn holder(&self) -> Option<String> {
+        let (end, journalled) = self.tail.total();
+        let oldest = self.lanes().into_iter().min_by_key(|lane| lane.needed.load(Ordering::SeqCst))?;
+        if oldest.needed.load(Ordering::SeqCst) >= end {
+            return None;
+        }
+        let name = &oldest.name;
+        let unfinished = oldest.state().lane.unfinished(journalled);
+        Some(format!(
+            "The oldest calls are kept for destination `{name}`, which has {unfinished} unfinished: see why, disable it, \
+             cap it with max_backlog in [destinations.{name}.delivery], or raise queue.max_disk"
+        ))
+    }
+
     pub fn lane(&self, name: &str) -> Option<Arc<Cell<T>>> {
         read(&self.lanes).get(name).cloned()
     }
@@ -154,6 +197,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             known: Mutex::default(),
             codes: RwLock::new(codes),
             sources: RwLock::new(Sources { names, ids, unwritten: Vec::new() }),
+            unwritten_from: AtomicU32::new(u32::MAX),
+            alarm: Alarm::default(),
             blocks: Blocks::default(),
             decode: parts.decode,
             hash_key,
@@ -180,6 +225,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             needed: AtomicU64::new(needed.min(lane.saved.base)),
             wake: Arc::default(),
             reads: Arc::default(),
+            trouble: Trouble::default(),
             state: Mutex::new(Feed::new(state, self.behind_bytes)),
         })
     }
@@ -352,7 +398,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                     };
                     feed.lane.done(seq, number);
                 }
-                Settled::Later { at_ms, reason } => drop(feed.lane.later(seq, at_ms, now_ms, &reason)),
+                Settled::Later { at_ms, since_ms, reason } => {
+                    feed.lane.later(seq, Again { at_ms, since_ms, reason: &reason }, now_ms);
+                }
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));
@@ -414,7 +462,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         let batch = Batch { sources: vec![(id, name.to_owned())], ..Batch::default() };
         // Before a call of this source can be journalled.
         if let Err(error) = self.store.commit(&batch) {
-            tracing::warn!(%error, "a source's number is written down later");
+            tracing::error!(%error, name, "a new source's number cannot be written down; its calls are answered 503 until then");
+            self.unwritten_from.fetch_min(u32::from(id), Ordering::SeqCst);
             sources.unwritten.extend(batch.sources);
             self.bell.changed();
         }

@@ -4,7 +4,8 @@
 //! disk. What is written when is decided elsewhere.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use super::chunks;
 use super::codes::{UNREAD, cut};
 use super::delta::{Delta, Row, Saved};
+use super::files::remedy;
 use super::window::Shape;
 use super::{Code, Dead};
 
@@ -47,7 +49,7 @@ const DEAD: TableDefinition<(u16, u64), DeadValue> = TableDefinition::new("dead_
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Opening, reading or writing the file failed.
-    #[error("the state file {path}: {source}")]
+    #[error("the state file {path}: {source}; {}", advice(.source))]
     Database {
         /// The file.
         path: PathBuf,
@@ -66,7 +68,25 @@ pub enum StoreError {
     },
 }
 
+/// What an operator can do about it.
+fn advice(error: &redb::Error) -> &'static str {
+    match error {
+        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => remedy(error),
+        redb::Error::PreviousIo => "see the error before this one",
+        redb::Error::DatabaseAlreadyOpen => "stop the process that uses it",
+        _ => {
+            "it is damaged, and without it nobody knows which calls were delivered. Put back a copy of it, which may be \
+             older: what was delivered since is delivered again. Without a copy, move the whole directory away and begin \
+             a new one, which gives up what was not delivered. docs/operations.md tells more"
+        }
+    }
+}
+
 impl StoreError {
+    fn at(path: &Path, source: redb::Error) -> Self {
+        Self::Database { path: path.to_owned(), source: Box::new(source) }
+    }
+
     /// Whether another process has the file open.
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Database { source, .. } if matches!(**source, redb::Error::DatabaseAlreadyOpen))
@@ -158,18 +178,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the file, mode 0600.
+    /// Opens or creates the file, mode 0600. A crash while it is created leaves nothing that must be taken care of.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = path.to_owned();
-        Self::with_opener(
-            path,
-            Box::new(move || {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(false).mode(0o600);
-                let backend = FileBackend::new(options.open(&file)?)?;
-                Ok(builder().create_with_backend(backend)?)
-            }),
-        )
+        if !has_content(path) {
+            let unfinished = path.with_extension("new");
+            let created = remove_if_there(&unfinished)
+                .map_err(redb::Error::from)
+                .map_err(|error| StoreError::at(&unfinished, error))
+                .and_then(|()| Self::with_opener(&unfinished, opener(&unfinished, true)));
+            drop(created?);
+            put_in_place(&unfinished, path).map_err(|error| StoreError::at(path, error.into()))?;
+        }
+        Self::with_opener(path, opener(path, false))
     }
 
     fn with_opener(path: &Path, open: Opener) -> Result<Self, StoreError> {
@@ -195,7 +215,7 @@ impl Store {
     }
 
     fn error(&self, source: redb::Error) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source: Box::new(source) }
+        StoreError::at(&self.path, source)
     }
 
     /// Runs `work` on the open file; after a failure the next call opens it again.
@@ -372,6 +392,36 @@ impl Store {
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+}
+
+/// Whether there is a file with something in it.
+pub fn has_content(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+}
+
+fn opener(path: &Path, create: bool) -> Opener {
+    let path = path.to_owned();
+    Box::new(move || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        let backend = FileBackend::new(options.open(&path)?)?;
+        Ok(builder().create_with_backend(backend)?)
+    })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn put_in_place(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    match to.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
     }
 }
 

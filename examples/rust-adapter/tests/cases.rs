@@ -1,9 +1,15 @@
 //! The golden cases in `cases/`: which requests go out for which call, and what the vendor's answers mean. With
-//! `UPDATE_GOLDEN=1` they are rewritten as they were seen; read the difference before you keep it.
+//! `UPDATE_GOLDEN=1` they are rewritten as they were seen; read the difference before you keep it. And the conformance
+//! suite, which plays them again with something going wrong.
 
 use std::path::{Path, PathBuf};
 
+use fanout_sdk::testkit::conformance::{self, Candidate};
 use fanout_sdk::testkit::{adapter_factory, run_folder};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
+}
 
 fn read(folder: &Path) -> Vec<(String, String)> {
     let mut paths: Vec<PathBuf> =
@@ -15,7 +21,7 @@ fn read(folder: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn every_golden_case_passes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let folder = folder();
     let factory =
         adapter_factory(&cardfile::ADAPTER).unwrap_or_else(|problems| panic!("{}", problems.join("\n")));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -30,4 +36,16 @@ fn every_golden_case_passes() {
     for ending in ["delivered", "skip", "rejected", "retry"] {
         assert!(report.has_ending(ending), "no case ends with {ending}");
     }
+}
+
+#[test]
+fn it_stands_what_every_adapter_must() {
+    let cardfile = cardfile::ADAPTER;
+    let factory = adapter_factory(&cardfile).unwrap();
+    let cases = read(&folder());
+    let waivers = include_str!("../conformance.toml");
+    let candidate =
+        Candidate::of_manifest(&*factory, "manifest.toml", cardfile.manifest, &cases, Some(waivers)).unwrap();
+    let report = conformance::run(&candidate);
+    assert!(report.passed(), "{report}");
 }

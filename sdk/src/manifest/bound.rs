@@ -392,12 +392,16 @@ impl Destination for Plan {
     }
 
     fn mask(&self, text: &str) -> String {
-        let mut masked = text.to_owned();
-        for secret in &self.program.secrets {
-            if masked.contains(secret.as_str()) {
-                masked = masked.replace(secret.as_str(), MASK);
-            }
-        }
-        masked
+        masked(text.to_owned(), &self.program.secrets)
     }
+}
+
+/// A text with every one of these hidden.
+pub(super) fn masked(mut text: String, secrets: &[String]) -> String {
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), MASK);
+        }
+    }
+    text
 }

@@ -9,7 +9,7 @@ mod steps;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::bound::Plan;
+use super::bound::{Plan, masked};
 use super::outcomes::{Decision, What};
 use super::scope::Reply;
 use crate::destination::{Context, Destination as _, Item, Outcome, Verdict};
@@ -44,6 +44,8 @@ pub struct Run<'r> {
     next_request: usize,
     agenda: VecDeque<Chunk>,
     fetched: Vec<Arc<Doc>>,
+    /// What fetches gave, in every form in which a vendor may send it back.
+    tokens: Vec<String>,
     renewed: bool,
     /// How many requests were made.
     made: usize,
@@ -105,6 +107,7 @@ impl Plan {
             next_request: 0,
             agenda: VecDeque::new(),
             fetched: Vec::new(),
+            tokens: Vec::new(),
             renewed: false,
             made: 0,
         }
@@ -213,8 +216,9 @@ impl<'r> Run<'r> {
     }
 
     fn verdict(&self, outcome: Outcome, reason: &str, answer: &str) -> Verdict {
-        let reason = self.plan.mask(reason).chars().take(MAX_REASON_CHARS).collect();
-        let mut answer = self.plan.mask(answer);
+        let hidden = |text: &str| masked(self.plan.mask(text), &self.tokens);
+        let reason = hidden(reason).chars().take(MAX_REASON_CHARS).collect();
+        let mut answer = hidden(answer);
         while answer.len() > MAX_ANSWER_BYTES {
             answer.pop();
         }

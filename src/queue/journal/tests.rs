@@ -40,7 +40,12 @@ fn open(options: Options) -> (Journal<u64>, Recovered, Told) {
 
 /// A small journal on a faulty disk.
 pub fn small() -> Options {
-    Options { min_free_bytes: 0, ..Options::new("/j") }
+    Options {
+        min_free_bytes: 0,
+        patience_at_open: Duration::ZERO,
+        patience: Duration::ZERO,
+        ..Options::new("/j")
+    }
 }
 
 pub fn open_faulty(disk: &FaultyFiles, options: Options) -> (Journal<u64>, Recovered, Told) {
@@ -334,7 +339,7 @@ async fn a_disk_that_fills_up_in_the_middle_of_a_write_harms_nothing() {
         fn available(&self, _: &Path) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
+        fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
             self.0.lock(path)
         }
     }

@@ -10,11 +10,13 @@ use crate::manifest::outcomes::What;
 use crate::manifest::plan::{FetchPlan, RequestPlan};
 use crate::manifest::render::{Attempt, Gone, Notes, Reply, Scope};
 use crate::manifest::rest::entries_of;
-use crate::manifest::value::{Dates, Value};
-use crate::manifest::{outcomes, request};
+use crate::manifest::value::{Dates, Value, ValueKind};
+use crate::manifest::{outcomes, request, written};
 
 /// Where a fetch does not say how long its answer holds.
 const DEFAULT_FETCH_MS: i64 = 3_600_000;
+/// Shorter texts, in characters, are no tokens, and may stand in an answer by chance.
+const SHORTEST_TOKEN: usize = 8;
 
 impl Run<'_> {
     /// Has everything ready that a request needs from fetches; else its items have ended.
@@ -24,7 +26,12 @@ impl Run<'_> {
         }
         while let Some(fetch) = self.plan.program.fetches.get(self.fetched.len()) {
             match self.fetch(fetch).await {
-                Ok(doc) => self.fetched.push(Arc::new(doc)),
+                Ok(doc) => {
+                    if fetch.each.is_none() {
+                        self.hide(&doc);
+                    }
+                    self.fetched.push(Arc::new(doc));
+                }
                 Err(verdict) => {
                     self.decide_all(items, verdict);
                     return false;
@@ -32,6 +39,23 @@ impl Run<'_> {
             }
         }
         true
+    }
+
+    /// Has no verdict show what a fetch gave; a list that was asked for is no secret, nor is an address.
+    fn hide(&mut self, doc: &Doc) {
+        let value = Value::from_json(doc.root());
+        let texts = match value.kind() {
+            ValueKind::Object => {
+                value.members().unwrap_or_default().into_iter().map(|(_, member)| member).collect()
+            }
+            _ => vec![value],
+        };
+        let texts = texts.iter().filter(|value| value.kind() == ValueKind::Text).filter_map(Value::as_text);
+        let tokens =
+            texts.filter(|text| text.chars().count() >= SHORTEST_TOKEN && !text.starts_with("https://"));
+        self.tokens.extend(tokens.flat_map(|token| written::forms(&token)));
+        self.tokens.sort_by_key(|token| std::cmp::Reverse(token.len()));
+        self.tokens.dedup();
     }
 
     /// What a fetch keeps: as it is remembered, else asked for, by one send at a time.

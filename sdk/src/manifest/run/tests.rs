@@ -668,6 +668,20 @@ body = { id = "{identity}" }
 "#;
 
 #[test]
+fn what_a_fetch_gave_is_hidden_in_what_the_vendor_sends_back() {
+    let token = (200, r#"{"access":"tok/en-12345","origin":"https://eu.acme.test"}"#);
+    let renewed = (200, r#"{"access":"tok/en-67890","origin":"https://eu.acme.test"}"#);
+    let echo = r#"{"sent":"Bearer tok\/en-67890, before tok/en-12345, to https://eu.acme.test"}"#;
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}")], &[token, (401, ""), renewed, (422, echo)]);
+    let hidden = r#"422 {"sent":"Bearer ***, before ***, to https://eu.acme.test"}"#;
+    assert_eq!(&*verdicts[0].answer, hidden);
+    // Names that were asked for are no secrets.
+    let names = (200, r#"{"names":[{"name":"department"}]}"#);
+    let (_, verdicts) = drive(FETCH, &[("a", "{}")], &[TOKEN, names, (422, "department")]);
+    assert_eq!(&*verdicts[0].answer, "422 department");
+}
+
+#[test]
 fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
     let (plan, names) = plan(TOKENS, "key = 's'");
     let item = |user: &str| plan.render(&identify(user, "{}", &names), None).unwrap();
