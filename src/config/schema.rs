@@ -419,8 +419,8 @@ pub static DELIVERY: Table = Table {
             Kind::Time(seconds(1), seconds(30 * DAY)),
             Absent::Means("off: each one is sent"),
             "For how long after the last one that the vendor took an identify with the same content is not sent to it. \
-             What differs from call to call, such as times and the messageId, is not compared. Takes up to 9 MiB of \
-             memory.",
+             The times and the messageId of a call are not compared where the adapter places them by themselves; who \
+             is sent calls as a whole, as a webhook is, gets each one. Takes up to 9 MiB of memory.",
         ),
     ],
 };

@@ -206,20 +206,10 @@ impl Suppressor {
         *self = Suppressor { is_bypassed, ..Suppressor::new(self.refresh_ms) };
     }
 
-    /// Of how many records something is known.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether nothing is known.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// For a clean shutdown, when nothing is under way any more. `fingerprint` stands for everything that the contents
     /// depend on besides the calls.
     pub fn save(&self, fingerprint: u64) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(9 + self.len() * SAVED_BYTES);
+        let mut bytes = Vec::with_capacity(9 + self.known.len() * SAVED_BYTES);
         bytes.push(FORMAT);
         bytes.extend(fingerprint.to_le_bytes());
         for (key, known) in self.known.oldest_first() {
