@@ -396,7 +396,7 @@ fn a_digest_covers_what_requests_may_bring_that_are_decided_on_later() {
     ) + r#"
 [[request]]
 name = "greet"
-when = "{reply.tag.body.is_new | is('yes')}"
+when = "{found | is('p1')}"
 url = "https://acme.test/greetings"
 body = { name = "{traits.username}" }
 "#;
