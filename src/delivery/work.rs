@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
@@ -19,8 +20,15 @@ use crate::routing::{self, Decision};
 /// The most entries that a destination remembers between events.
 const MEMORY_ENTRIES: usize = 10_000;
 
-/// How an attempt ended for each item, and how long it took.
-pub(super) type Sent = (Vec<Verdict>, Duration);
+/// How an attempt ended.
+pub(super) struct Sent {
+    /// For each item.
+    pub(super) verdicts: Vec<Verdict>,
+    /// How long it took, with the waits for published rates.
+    pub(super) took: Duration,
+    /// Of that, the waits for published rates.
+    pub(super) waited: Duration,
+}
 
 /// What the steps need; shared by the loop and the tasks of its requests.
 pub(super) struct Work {
@@ -63,7 +71,9 @@ impl NotSent {
 
 impl Work {
     pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
+        let published = spec.destination.limits().rates.iter();
+        let rates: Vec<_> = published.chain(&spec.policy.rate_limit).cloned().collect();
+        let limiter = Limiter::new(&rates, Instant::now());
         let suppression = spec.suppression.clone().filter(|suppression| suppression.is_of(&spec.name));
         if let Some(suppression) = &suppression {
             suppression.start(&*services.queue);
@@ -129,7 +139,9 @@ impl Work {
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
         self.limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let waited_us = AtomicU64::new(0);
+        let transport =
+            Limited { transport: &*self.spec.transport, limiter: &self.limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -142,7 +154,9 @@ impl Work {
         if let Some(suppression) = &self.suppression {
             suppression.sent(&items, &verdicts, &*self.services.queue);
         }
-        (verdicts, start.elapsed())
+        let took = start.elapsed();
+        let waited = Duration::from_micros(waited_us.load(Ordering::Relaxed)).min(took);
+        Sent { verdicts, took, waited }
     }
 }
 
@@ -172,6 +186,11 @@ impl Settlement {
     /// Given back without an attempt: not counted.
     pub(super) fn release(&mut self, id: Id) {
         self.settled.push((id, Settled::Release));
+    }
+
+    /// Given back without an attempt, not to be claimed before this time: not counted.
+    pub(super) fn wait(&mut self, id: Id, at_ms: i64) {
+        self.settled.push((id, Settled::Wait { at_ms }));
     }
 
     pub(super) fn report(self, work: &Work) {

@@ -53,7 +53,7 @@ async fn without_the_setting_everything_is_sent() {
     bench.identify("a", r#"{"p":1}"#).await;
     assert_eq!((bench.identify("a", r#"{"p":1}"#).await, seen(&bench)), (2, 0));
     bench.lanes.stop("vendor", bench.start).await;
-    assert!(bench.queue.values.lock().unwrap().is_empty());
+    assert!(!bench.queue.values.lock().unwrap().contains_key("digests/vendor"));
 }
 
 #[tokio::test(start_paused = true)]
