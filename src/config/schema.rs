@@ -435,7 +435,7 @@ pub static DELIVERY: Table = Table {
             Absent::Means("off: each one is sent"),
             "For how long after the last one that the vendor took an identify with the same content is not sent to it. \
              The times and the messageId of a call are not compared where the adapter places them by themselves; who \
-             is sent calls as a whole, as a webhook is, gets each one. Takes up to 9 MiB of memory.",
+             is sent calls as a whole, as a webhook is, gets each one. Takes up to 13 MiB of memory.",
         ),
     ],
 };

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use crate::queue::Id;
 
 /// The most records of which something is known; of a user that calls identify with a userId, an anonymousId and an
-/// e-mail address there are three. At most 9 MiB.
+/// e-mail address there are three. At most 9 MiB, and 13 as seen from outside.
 pub const MOST_RECORDS: usize = 229_376;
 /// What a table of 2^17 places holds before it grows.
 const GENERATION: usize = MOST_RECORDS / 2;

@@ -230,7 +230,8 @@ fn a_call_that_was_taken_in_part_does_not_count() {
 
 #[test]
 fn what_something_else_may_have_changed_is_sent() {
-    let forget: [(&str, fn(&mut Suppressor)); 4] = [
+    type Forget = fn(&mut Suppressor);
+    let forget: [(&str, Forget); 4] = [
         ("one", |suppressor| suppressor.forget(number("u"))),
         ("all", Suppressor::forget_all),
         ("while bypassed", |suppressor| suppressor.bypass(true)),
