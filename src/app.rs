@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
 use fanout_sdk::event::{Event, Warning};
+use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
+use siphasher::sip::SipHasher13;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use crate::certificate::{Certificate, LOOK_EVERY};
 use crate::clock::SystemClock;
 use crate::config::{self, AdapterSet, Config};
-use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Suppression};
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
 use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
@@ -368,6 +370,7 @@ fn lane_spec(
             max_backlog: destination.delivery.max_backlog.map(|calls| calls as u64),
         },
         paused: destination.paused,
+        suppression: suppression(manifest, destination),
     })
 }
 
@@ -394,6 +397,18 @@ pub fn dead_letters_offline(config: &Config, adapters: &AdapterSet) -> Result<De
     let renderers = renderers(&lane_specs(config, adapters)?);
     let queue = open_queue(config, Arc::new(adapters.paths().clone()), Arc::new(SystemClock), true)?;
     Ok(dead_letters(config, queue, renderers))
+}
+
+/// What leaves out identifies that change nothing, where the destination asks for it.
+fn suppression(manifest: &Manifest, destination: &config::Destination) -> Option<Arc<Suppression>> {
+    use std::hash::{Hash, Hasher};
+
+    let refresh = destination.delivery.suppress_unchanged?;
+    let mut fingerprint = SipHasher13::new();
+    // Code beside a manifest, and how calls are normalised, changes with the version.
+    (env!("CARGO_PKG_VERSION"), &destination.adapter, manifest.fingerprint()).hash(&mut fingerprint);
+    destination.settings.to_string().hash(&mut fingerprint);
+    Some(Arc::new(Suppression::new(&destination.name, refresh, fingerprint.finish())))
 }
 
 fn ingest_settings(config: &Config) -> ingest::Settings {
@@ -506,6 +521,9 @@ struct Counting(Arc<Metrics>);
 impl Observer for Counting {
     fn ended(&self, destination: &str, label: Label, count: u64) {
         self.0.deliveries(destination, label.outcome, label.reason).inc_by(count);
+        if label.outcome == "suppressed" {
+            self.0.suppressed_calls(destination).inc_by(count);
+        }
     }
 
     fn attempted(&self, destination: &str, took: Duration) {

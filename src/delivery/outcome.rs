@@ -31,7 +31,7 @@ pub struct Ticket {
 /// How an ended attempt is counted: the labels of `fanout_deliveries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// `delivered`, `submitted`, `skipped`, `retry`, `throttled`, `unauthorised` or `dead`.
+    /// `delivered`, `submitted`, `skipped`, `suppressed`, `retry`, `throttled`, `unauthorised` or `dead`.
     pub outcome: &'static str,
     /// For `skipped` and `dead` the code, else empty.
     pub reason: &'static str,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::destination::{Answer, NoAnswer, Purpose, Request, Transport};
-use crate::manifest::tests::{At, identify, plan};
+use crate::manifest::tests::{At, event, identify, plan};
 use crate::memory::Memory;
 use crate::preview::preview;
 
@@ -385,6 +385,27 @@ const CREATED: &str = r#"people {"id":"a","mail":"Ada@acme.test"}"#;
 
 fn updated(path: &str) -> String {
     format!(r#"PUT {path} {{"id":"a","mail":"Ada@acme.test"}}"#)
+}
+
+#[test]
+fn a_digest_covers_what_requests_may_bring_that_are_decided_on_later() {
+    let manifest = UPSERT.replacen(
+        "https://acme.test/leads/{found}\"\nbody = \"{values.person}\"",
+        "https://acme.test/leads/{found}\"\nbody = { born = \"{traits.birthday | date}\" }",
+        1,
+    );
+    let (plan, names) = plan(&manifest, "key = 'secret'");
+    let digests = |message: &str, traits: &str| {
+        let call = format!(r#"{{"type":"identify","messageId":"{message}","userId":"a","traits":{traits}}}"#);
+        let item = plan.render(&event(&call, &names), None).unwrap();
+        (item.digest, plan.digest(&item))
+    };
+    let first = digests("m-1", r#"{"title":"x"}"#);
+    assert_eq!(first, digests("m-2", r#"{"title":"x","unused":1}"#));
+    let born = digests("m-1", r#"{"title":"x","birthday":"1990-02-03"}"#);
+    assert_eq!(born.0, first.0, "the parts are the same");
+    assert_ne!(born.1, first.1);
+    assert_ne!(first.1, digests("m-1", r#"{"title":"y"}"#).1);
 }
 
 #[test]
