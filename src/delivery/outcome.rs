@@ -110,7 +110,8 @@ fn later(
             moment.now_ms.saturating_add(millis(wait)).min(end_ms)
         }
     };
-    (Settled::Later { at_ms, reason: verdict.reason }, Label::of(outcome))
+    let since_ms = ticket.first_attempt_at_ms;
+    (Settled::Later { at_ms, since_ms, reason: verdict.reason }, Label::of(outcome))
 }
 
 fn dead(code: &'static str, verdict: Verdict, attempts: u32) -> (Settled, Label) {
@@ -148,7 +149,11 @@ mod tests {
     }
 
     fn later_at(at_ms: i64) -> Settled {
-        Settled::Later { at_ms, reason: "because".into() }
+        later_since(at_ms, MOMENT.now_ms)
+    }
+
+    fn later_since(at_ms: i64, since_ms: i64) -> Settled {
+        Settled::Later { at_ms, since_ms, reason: "because".into() }
     }
 
     #[test]
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     fn an_event_refused_alone_is_tried_again_like_any_failure() {
         let (settled, label) = settle(verdict(Outcome::Unauthorised), &ticket(3, 999_000), MOMENT, true);
-        assert_eq!((settled, label), (later_at(1_002_000), Label::of("unauthorised")));
+        assert_eq!((settled, label), (later_since(1_002_000, 999_000), Label::of("unauthorised")));
     }
 
     #[test]
@@ -201,9 +206,12 @@ mod tests {
         // Half of the 300 s cap would pass the end, so the last attempt is made at the end.
         assert_eq!(
             settled(Outcome::Retry { after: None }, &started(hour_ms - 60_000)).0,
-            later_at(1_060_000)
+            later_since(1_060_000, MOMENT.now_ms + 60_000 - hour_ms)
         );
-        assert_eq!(settled(after(120), &started(hour_ms - 60_000)).0, later_at(1_120_000));
+        assert_eq!(
+            settled(after(120), &started(hour_ms - 60_000)).0,
+            later_since(1_120_000, MOMENT.now_ms + 60_000 - hour_ms)
+        );
         for outcome in [Outcome::Retry { after: None }, after(120)] {
             let (settled, label) = settle(verdict(outcome), &started(hour_ms), MOMENT, false);
             assert!(matches!(settled, Settled::Dead(dead) if dead.code == "expired" && dead.attempts == 20));

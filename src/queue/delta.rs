@@ -11,7 +11,7 @@ pub struct Row {
     pub received_at_ms: i64,
     /// How many attempts were made; 0 for one that waits behind another.
     pub attempts: u32,
-    /// When the first one was made: milliseconds since 1970.
+    /// From when its owner counts.
     pub first_attempt_at_ms: i64,
     /// When the next one may be made: milliseconds since 1970.
     pub due_at_ms: i64,

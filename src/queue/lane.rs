@@ -38,8 +38,19 @@ pub struct Claim {
     pub order_key: u64,
     /// Which attempt it is, counted from 1.
     pub attempt: u32,
-    /// When the first one was made: milliseconds since 1970.
+    /// What [`Lane::later`] was told; the time of the claim for attempt 1.
     pub first_attempt_at_ms: i64,
+}
+
+/// When and why a delivery is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again<'a> {
+    /// Not before this time: milliseconds since 1970.
+    pub at_ms: i64,
+    /// From when its owner counts; kept and handed out with the next claim.
+    pub since_ms: i64,
+    /// Why, for people.
+    pub reason: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,8 +401,9 @@ impl Lane {
         self.delta.counts.insert(code, *count);
     }
 
-    /// Keeps a claimed delivery for another attempt, not before this time. `false` if it is not in flight.
-    pub fn later(&mut self, seq: u64, at_ms: i64, now_ms: i64, reason: &str) -> bool {
+    /// Keeps a claimed delivery for another attempt. `false` if it is not in flight.
+    pub fn later(&mut self, seq: u64, again: Again<'_>, now_ms: i64) -> bool {
+        let Again { at_ms, since_ms, reason } = again;
         let Some(slot) = self.slot(seq) else { return false };
         let Some(gate) = self.gates.get_mut(&slot.order_key) else { return false };
         if gate.head != seq || gate.phase != Phase::InFlight {
@@ -400,6 +412,7 @@ impl Lane {
         gate.phase = Phase::Retry;
         gate.attempts = gate.attempts.saturating_add(1);
         gate.due_at_ms = at_ms;
+        gate.first_attempt_at_ms = since_ms;
         if gate.has_row || at_ms.saturating_sub(now_ms) > SHORT_WAIT_MS {
             gate.has_row = true;
             let row = Row {

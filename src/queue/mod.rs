@@ -90,7 +90,7 @@ pub struct Claimed<T> {
     pub order_key: u64,
     /// Which attempt this is, counted from 1.
     pub attempt: u32,
-    /// When the first attempt was made: milliseconds since 1970; now, for attempt 1.
+    /// What the lane said with [`Settled::Later`]; for attempt 1 the queue's time, in milliseconds since 1970.
     pub first_attempt_at_ms: i64,
     /// What was appended.
     pub payload: T,
@@ -105,6 +105,9 @@ pub enum Settled {
     Later {
         /// Milliseconds since 1970.
         at_ms: i64,
+        /// From when the lane counts how long it has been tried, in whatever time the lane goes by; handed out again
+        /// as [`Claimed::first_attempt_at_ms`].
+        since_ms: i64,
         /// Why, for people.
         reason: String,
     },

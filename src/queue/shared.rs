@@ -12,7 +12,7 @@ use super::delta::Saved;
 use super::feed::{Feed, Fetched, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
-use super::lane::{Lane, Limits};
+use super::lane::{Again, Lane, Limits};
 use super::local::{Clock, Decode, OpenError};
 use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
@@ -352,7 +352,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                     };
                     feed.lane.done(seq, number);
                 }
-                Settled::Later { at_ms, reason } => drop(feed.lane.later(seq, at_ms, now_ms, &reason)),
+                Settled::Later { at_ms, since_ms, reason } => {
+                    feed.lane.later(seq, Again { at_ms, since_ms, reason: &reason }, now_ms);
+                }
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));

@@ -192,8 +192,9 @@ impl Queue<Arc<Event>> for FakeQueue {
             assert!(delivery.claimed && delivery.end.is_none(), "settled twice: {id:?} {how:?}");
             delivery.claimed = false;
             match how {
-                Settled::Later { at_ms, .. } => {
+                Settled::Later { at_ms, since_ms, .. } => {
                     delivery.not_before_ms = at_ms;
+                    delivery.first_ms = Some(since_ms);
                     delivery.attempt += 1;
                 }
                 Settled::Release if delivery.attempt == 1 => delivery.first_ms = None,

@@ -54,6 +54,10 @@ impl Disk {
     }
 }
 
+fn again(at_ms: i64) -> Again<'static> {
+    Again { at_ms, since_ms: 500, reason: "busy" }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Append { key: u64, gap: u64 },
@@ -138,7 +142,7 @@ impl World {
             }
             Op::Done(which, code) => self.with_flying(which, |world, seq| world.done(seq, code)),
             Op::Later(which, wait) => self.with_flying(which, |world, seq| {
-                assert!(world.lane.later(seq, world.now + wait, world.now, "busy"));
+                assert!(world.lane.later(seq, again(world.now + wait), world.now));
                 world.in_flight.remove(&seq);
                 world.due.insert(seq, world.now + wait);
                 *world.attempts.entry(seq).or_default() += 1;
@@ -301,7 +305,7 @@ fn a_stuck_lane_parks_up_to_its_cap_and_goes_on() {
             break;
         }
         let claim = lane.claim(0).unwrap();
-        assert!(lane.later(claim.seq, 1_000_000, 0, "busy"));
+        assert!(lane.later(claim.seq, again(1_000_000), 0));
         lane.checkpoint();
     }
     assert_eq!(lane.parked(), 20, "more than two windows");
@@ -327,7 +331,7 @@ fn later_events_of_a_parked_key_stay_behind_it_across_a_restart() {
         assert!(lane.take_in(seq, 7, 0));
     }
     let head = lane.claim(0).unwrap();
-    assert!(lane.later(head.seq, 60_000, 0, "busy"));
+    assert!(lane.later(head.seq, again(60_000), 0));
     for seq in 4..12 {
         assert!(lane.take_in(seq, 100 + seq, 0));
     }
@@ -341,7 +345,7 @@ fn later_events_of_a_parked_key_stay_behind_it_across_a_restart() {
     for seq in 0..4 {
         let claim = lane.claim(60_000).unwrap();
         assert_eq!((claim.seq, claim.attempt), (seq, if seq == 0 { 2 } else { 1 }));
-        assert_eq!(claim.first_attempt_at_ms, if seq == 0 { 0 } else { 60_000 });
+        assert_eq!(claim.first_attempt_at_ms, if seq == 0 { 500 } else { 60_000 });
         assert_eq!(lane.claim(60_000), None);
         assert!(lane.done(seq, DELIVERED).is_some());
     }
@@ -357,7 +361,7 @@ fn outcomes_for_what_is_not_in_flight_change_nothing() {
     lane.claim(5).unwrap();
     for seq in [1, 2, u64::MAX] {
         assert_eq!(lane.done(seq, DELIVERED), None);
-        assert!(!lane.later(seq, 0, 0, ""));
+        assert!(!lane.later(seq, again(0), 0));
         assert!(!lane.release(seq));
     }
     assert_eq!((lane.state(0), lane.state(1), lane.state(2)), (IN_FLIGHT, WAITING, UNREAD));

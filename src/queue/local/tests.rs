@@ -107,7 +107,7 @@ async fn more_are_parked_than_the_window_holds() {
     while failed < 20_000 {
         let claimed = queue.claim("a", 1000).await;
         failed += claimed.len();
-        let how = Settled::Later { at_ms: place.now_ms() + 60_000, reason: "down".into() };
+        let how = Settled::Later { at_ms: place.now_ms() + 60_000, since_ms: 0, reason: "down".into() };
         queue.settle("a", claimed.iter().map(|claimed| (claimed.id, how.clone())).collect());
     }
     assert_eq!(queue.counts("a").unwrap().retrying, 20_000);
@@ -244,7 +244,7 @@ async fn many_large_retries_are_fetched_again_whatever_their_order() {
         let now_ms = place.now_ms();
         let due = |n: usize| now_ms + 10_000 + if later_first { 64 - n as i64 } else { n as i64 };
         let retry = |(n, claimed): (usize, &Claimed<String>)| {
-            (claimed.id, Settled::Later { at_ms: due(n), reason: String::new() })
+            (claimed.id, Settled::Later { at_ms: due(n), since_ms: 0, reason: String::new() })
         };
         queue.settle("a", claimed.iter().enumerate().map(retry).collect());
         place.advance(11_000);
@@ -467,7 +467,11 @@ impl Lives {
             let claimed = held.swap_remove(self.random.usize(..held.len()));
             let n: u64 = claimed.payload.strip_prefix("call ").unwrap().parse().unwrap();
             let how = match self.random.u32(..6) {
-                0 => Settled::Later { at_ms: real_now() + self.random.i64(..4), reason: String::new() },
+                0 => Settled::Later {
+                    at_ms: real_now() + self.random.i64(..4),
+                    since_ms: 0,
+                    reason: String::new(),
+                },
                 1 => Settled::Release,
                 _ => {
                     seen.insert(n);
