@@ -1,18 +1,26 @@
-//! The admin listener's own paths: health, readiness and metrics. Who may ask is checked here: `Host` against DNS
-//! rebinding, `Origin` against other sites' pages, and the token. It changes nothing.
+//! The admin listener: health, readiness, metrics and the admin API. Who may ask is checked here: `Host` against DNS
+//! rebinding, `Origin` against other sites' pages, and the token. What the API's parts do is theirs.
+
+pub mod api;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
+
+use api::{Part, Question, Refusal};
 
 use crate::http::{Answer, Handler, HostRule, Peer};
 use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+
+/// The type of the API's answers.
+const JSON: &str = "application/json";
 
 /// What the admin listener is configured with.
 #[derive(Clone, Default)]
@@ -32,6 +40,7 @@ pub struct Admin {
     settings: Settings,
     hosts: HostRule,
     loopback: bool,
+    parts: Vec<Box<dyn Part>>,
 }
 
 impl Admin {
@@ -51,30 +60,73 @@ impl Admin {
             metrics,
             readiness: Box::new(readiness),
             refresh: Box::new(refresh),
+            parts: Vec::new(),
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Answer {
+    /// With a part of the admin API.
+    pub fn with(mut self, part: impl Part + 'static) -> Admin {
+        self.parts.push(Box::new(part));
+        self
+    }
+
+    /// The answer to a request; its body is read only where that is needed.
+    async fn handle_any<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(refused) = self.refused(&request) {
+            return refused;
+        }
+        if !request.uri().path().starts_with("/api/") {
+            return self.answer(&request);
+        }
+        match self.ask(request).await {
+            Ok(answer) => text(StatusCode::OK, JSON, answer.to_string()),
+            Err(refusal) => text(refusal.status, JSON, refusal.body().to_string()),
+        }
+    }
+
+    async fn ask<B>(&self, request: Request<B>) -> Result<Value, Refusal>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (name, question) = Question::read(request).await?;
+        match self.parts.iter().find(|part| part.name() == name) {
+            Some(part) => part.answer(question).await,
+            None => Err(Refusal::unknown("the admin API has no such path", "see the documentation's list")),
+        }
+    }
+
+    /// Why this request is not answered.
+    fn refused<B>(&self, request: &Request<B>) -> Option<Answer> {
         if !self.hosts.permits(request) {
-            return refusal(StatusCode::BAD_REQUEST, "host_not_allowed", "not this server's name");
+            return Some(refusal(StatusCode::BAD_REQUEST, "host_not_allowed", "not this server's name"));
         }
         if !is_same_origin(request.headers()) {
-            return refusal(
+            return Some(refusal(
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "pages of other origins may not call",
-            );
+            ));
         }
         let path = request.uri().path();
         // Probes of an orchestrator carry no token, and these say nothing but yes or no.
         let is_open = matches!(path, "/healthz" | "/readyz");
         if !is_open && !self.may(request.headers()) {
-            return refusal(
+            return Some(refusal(
                 StatusCode::UNAUTHORIZED,
                 "token_needed",
                 "give the admin token as Authorization: Bearer",
-            );
+            ));
         }
+        None
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Answer {
+        let path = request.uri().path();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return refusal(StatusCode::NOT_FOUND, "not_found", "the admin API has no such path");
         }
@@ -112,7 +164,7 @@ impl Admin {
 
 impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Answer {
-        self.answer(&request)
+        self.handle_any(request).await
     }
 }
 
@@ -134,7 +186,7 @@ fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer 
 }
 
 fn refusal(status: StatusCode, code: &'static str, message: &'static str) -> Answer {
-    text(status, "application/json", format!(r#"{{"success":false,"code":"{code}","message":"{message}"}}"#))
+    text(status, JSON, format!(r#"{{"success":false,"code":"{code}","message":"{message}"}}"#))
 }
 
 #[cfg(test)]
@@ -150,16 +202,16 @@ mod tests {
         Admin::new(address.into(), settings, Arc::new(Metrics::new()), readiness, || {})
     }
 
-    fn status(admin: &Admin, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+    async fn status(admin: &Admin, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        admin.answer(&request.body(()).unwrap()).status().as_u16()
+        admin.handle_any(request.body(Full::new(Bytes::new())).unwrap()).await.status().as_u16()
     }
 
-    #[test]
-    fn who_may_ask() {
+    #[tokio::test]
+    async fn who_may_ask() {
         let near = admin(Ipv4Addr::LOCALHOST, None, true);
         let near_with_token = admin(Ipv4Addr::LOCALHOST, Some("secret"), true);
         let far = admin(Ipv4Addr::UNSPECIFIED, Some("secret"), true);
@@ -190,20 +242,56 @@ mod tests {
                 401,
             ),
         ] {
-            assert_eq!(status(admin, "GET", path, &headers), expected, "{path} {headers:?}");
+            assert_eq!(status(admin, "GET", path, &headers).await, expected, "{path} {headers:?}");
         }
-        assert_eq!(status(&near, "POST", "/metrics", &[local]), 405);
+        assert_eq!(status(&near, "POST", "/metrics", &[local]).await, 405);
     }
 
-    #[test]
-    fn readiness_is_what_the_app_says() {
+    struct Echo;
+
+    #[async_trait::async_trait]
+    impl Part for Echo {
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+
+        async fn answer(&self, question: Question) -> Result<Value, Refusal> {
+            match question.method {
+                Method::GET => Ok(Value::from(question.path)),
+                _ => Err(Refusal::method("GET")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_api_is_answered_by_its_parts_and_only_to_those_who_may() {
+        let admin = admin(Ipv4Addr::LOCALHOST, Some("secret"), true).with(Echo);
+        let (local, bearer) = (("host", "localhost:8081"), ("authorization", "Bearer secret"));
+        let evil = ("origin", "http://evil.example");
+        for (method, path, headers, expected) in [
+            ("GET", "/api/echo/a", vec![local, bearer], 200),
+            ("POST", "/api/echo/a", vec![local, bearer], 405),
+            ("GET", "/api/nothing", vec![local, bearer], 404),
+            ("GET", "/api/echo/a", vec![local], 401),
+            ("GET", "/api/echo/a", vec![local, bearer, evil], 403),
+            ("POST", "/api/echo/a", vec![("host", "evil.example"), bearer], 400),
+        ] {
+            assert_eq!(status(&admin, method, path, &headers).await, expected, "{method} {path} {headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_is_what_the_app_says() {
         for (ready, expected) in [(true, 200), (false, 503)] {
-            assert_eq!(status(&admin(Ipv4Addr::LOCALHOST, None, ready), "GET", "/readyz", &[]), expected);
+            assert_eq!(
+                status(&admin(Ipv4Addr::LOCALHOST, None, ready), "GET", "/readyz", &[]).await,
+                expected
+            );
         }
     }
 
-    #[test]
-    fn gauges_are_refreshed_before_they_are_shown() {
+    #[tokio::test]
+    async fn gauges_are_refreshed_before_they_are_shown() {
         let refreshed = Arc::new(AtomicBool::new(false));
         let seen = refreshed.clone();
         let admin = Admin::new(
@@ -213,9 +301,9 @@ mod tests {
             || Ok(()),
             move || seen.store(true, Ordering::Relaxed),
         );
-        assert_eq!(status(&admin, "GET", "/healthz", &[]), 200);
+        assert_eq!(status(&admin, "GET", "/healthz", &[]).await, 200);
         assert!(!refreshed.load(Ordering::Relaxed));
-        assert_eq!(status(&admin, "GET", "/metrics", &[]), 200);
+        assert_eq!(status(&admin, "GET", "/metrics", &[]).await, 200);
         assert!(refreshed.load(Ordering::Relaxed));
     }
 }

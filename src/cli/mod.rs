@@ -9,6 +9,7 @@ mod demo;
 pub mod examples;
 mod output;
 mod preview;
+mod remote;
 mod sandbox;
 mod serve;
 mod test_adapter;

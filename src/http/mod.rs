@@ -2,6 +2,7 @@
 //! and a shutdown that lets requests finish. It knows no path and builds no answer.
 
 mod host;
+pub mod query;
 mod stall;
 mod tls;
 

@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use subtle::{Choice, ConstantTimeEq};
 
-use super::query;
+use crate::http::query;
 
 /// Why a request belongs to no source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,6 @@ mod client_ip;
 mod cors;
 mod paths;
 mod pixel;
-mod query;
 mod reply;
 mod settings_endpoint;
 mod tally;
@@ -26,7 +25,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request};
 
-use crate::http::{Answer, Handler, HostRule, Peer};
+use crate::http::{Answer, Handler, HostRule, Peer, query};
 use crate::queue::Queue;
 use crate::telemetry::{CallResult, Metrics, SourceCounters};
 use auth::{AuthError, Credentials, Secrets};

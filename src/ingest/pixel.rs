@@ -8,7 +8,7 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
-use super::query;
+use crate::http::query;
 
 /// How deep names with dots may go.
 const MAX_DEPTH: usize = 16;

@@ -36,6 +36,8 @@ pub struct Options {
     pub proxy: Option<String>,
     /// Certificates in PEM form that are trusted besides the system's.
     pub extra_certificates: Option<Vec<u8>>,
+    /// Whether it only ever calls `http://` addresses: then it needs no certificates; default no.
+    pub without_tls: bool,
 }
 
 /// Why no client could be made.
@@ -159,7 +161,7 @@ fn builder(options: &Options) -> Result<reqwest::ClientBuilder, ClientError> {
             reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Certificates)?;
         builder = builder.tls_certs_merge(certificates);
     }
-    if options.sandbox.is_some() {
+    if options.sandbox.is_some() || options.without_tls {
         // It is called without TLS, so it works also where there are no certificates.
         builder = builder.tls_certs_only([]);
     }
