@@ -8,6 +8,7 @@ use super::codes::UNDECODABLE;
 use super::journal::Stored;
 use super::lane::Lane;
 use super::record::Head;
+use super::runs::Run;
 use super::store::DeadRow;
 use super::tail::{Newest, Recent};
 use super::{Claimed, Dead, Id};
@@ -52,6 +53,8 @@ pub struct Feed<T> {
     pub lane: Lane,
     /// Dead letters that are not written down yet.
     pub dead: Vec<DeadRow>,
+    /// What a run is over; `None` for a lane that follows the newest calls.
+    run: Option<Run>,
     own: Recent<T>,
     fetched: HashMap<u64, Result<(u16, T), u8>>,
     /// When the next event was received, for a lane that does not claim.
@@ -59,9 +62,9 @@ pub struct Feed<T> {
 }
 
 impl<T: Clone> Feed<T> {
-    pub fn new(lane: Lane, own_bytes: usize) -> Self {
+    pub fn new(lane: Lane, run: Option<Run>, own_bytes: usize) -> Self {
         let own = Recent::new(lane.next(), own_bytes);
-        Self { lane, dead: Vec::new(), own, fetched: HashMap::new(), next_received: None }
+        Self { lane, dead: Vec::new(), run, own, fetched: HashMap::new(), next_received: None }
     }
 
     /// Takes in what there is, and hands out what may be claimed.
@@ -70,6 +73,10 @@ impl<T: Clone> Feed<T> {
         let filled = self.fill(newest, max);
         if self.lane.ready_count() > 0 {
             return self.hand_out(&newest.recent, max, now_ms);
+        }
+        if self.is_done() {
+            self.lane.leave_behind();
+            return Step::Out(Vec::new());
         }
         match filled {
             Filled::Behind(from) => Step::Read { from, tail: newest.recent.start() },
@@ -81,10 +88,30 @@ impl<T: Clone> Feed<T> {
         }
     }
 
+    /// How many deliveries of a run are not finished, at most; `None` for any other lane.
+    pub fn left_of_run(&self) -> Option<u64> {
+        let run = self.run?;
+        let ahead = run.end.saturating_sub(self.lane.next());
+        Some(ahead.saturating_sub(self.lane.known_ahead()) + self.lane.open())
+    }
+
+    /// Whether everything of a run is finished.
+    pub fn is_done(&self) -> bool {
+        self.run.is_some_and(|run| self.lane.next() >= run.end) && self.lane.open() == 0
+    }
+
+    /// Up to where the lane goes, if the calls are there up to `end`.
+    fn goal(&self, end: u64) -> u64 {
+        self.run.map_or(end, |run| run.end.min(end))
+    }
+
     fn fill(&mut self, newest: &Newest<T>, max: usize) -> Filled {
         let mut turns = MAX_TAKEN;
         while self.lane.ready_count() < max {
             let next = self.lane.next();
+            if self.run.is_some_and(|run| next >= run.end) {
+                return Filled::Dry;
+            }
             let keeps_up = next >= newest.recent.start();
             if !keeps_up && !self.own.has_from(next) {
                 return Filled::Behind(next);
@@ -98,12 +125,18 @@ impl<T: Clone> Feed<T> {
                     return Filled::Turn;
                 }
                 turns -= 1;
+                if let Some(run) = self.run.filter(|run| !run.has(record.seq, record.received_at_ms)) {
+                    if !self.lane.pass_to((record.seq + 1).min(run.end)) || self.lane.next() >= run.end {
+                        return Filled::Dry;
+                    }
+                    continue;
+                }
                 if !self.lane.take_in(record.seq, record.order_key, record.received_at_ms) {
                     return Filled::Dry;
                 }
             }
             if keeps_up {
-                if self.lane.pass_to(newest.recent.end()) {
+                if self.lane.pass_to(self.goal(newest.recent.end())) && self.run.is_none() {
                     self.caught_up(newest.journalled);
                 }
                 return Filled::Dry;
@@ -185,7 +218,7 @@ impl<T: Clone> Feed<T> {
             return;
         }
         if block.is_empty() {
-            self.lane.pass_to(tail);
+            self.lane.pass_to(self.goal(tail));
             return;
         }
         if self.own.end() != from {
