@@ -149,14 +149,14 @@ impl<'a, T: Clone> Standings<'a, T> {
     fn of(&mut self, seq: u64) -> Result<Standing, StoreError> {
         let Some(cell) = self.cell else { return Ok(Standing::Foreign) };
         let feed = cell.state();
-        if seq >= feed.lane.next() || feed.lane.is_open(seq) {
+        if feed.lane.is_open(seq) {
             return Ok(Standing::Open);
         }
         let state = feed.lane.state(seq);
         drop(feed);
         let state = if state == UNREAD { self.written(cell.id, seq)? } else { state };
         Ok(match state {
-            // It has left the lane's memory, and is not written down yet.
+            // The lane has not come to it, or it has left its memory and is not written down yet.
             UNREAD if seq >= self.written_below => Standing::Open,
             UNREAD | GAP => Standing::Foreign,
             WAITING.. => Standing::Open,
