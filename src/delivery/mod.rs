@@ -5,6 +5,7 @@
 
 mod backoff;
 mod batch;
+mod beside;
 mod disabled;
 mod gate;
 mod lane;
@@ -18,12 +19,15 @@ use std::time::Duration;
 
 use fanout_sdk::destination::{Clock, Destination, Transport};
 use fanout_sdk::event::{Event, Warning};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use beside::{Replay, Select};
 pub use gate::Cause;
 pub use outcome::Label;
+
+use beside::Beside;
 
 use crate::queue::Queue;
 use crate::routing::Target;
@@ -116,6 +120,13 @@ pub struct LastError {
     pub what: String,
 }
 
+/// A lane's part: the one that follows a destination's newest events, or a replay beside it.
+#[derive(Clone)]
+struct Role {
+    beside: Arc<Beside>,
+    replay: Option<Replay>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Run,
@@ -134,13 +145,20 @@ struct Running {
 pub struct Lanes {
     services: Services,
     running: Mutex<BTreeMap<Arc<str>, Running>>,
+    /// What the lane of each destination shares with its replays.
+    beside: Mutex<BTreeMap<Arc<str>, Arc<Beside>>>,
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Lanes {
     /// No lanes yet.
     pub fn new(services: Services) -> Lanes {
-        Lanes { services, running: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        Lanes {
+            services,
+            running: Mutex::default(),
+            beside: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
@@ -150,15 +168,53 @@ impl Lanes {
         self.end(Some(&spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
-        let lane = lane::Lane::new(spec, self.services.clone(), commands, status.clone());
+        let beside = Arc::new(Beside::new(&spec.destination.limits().rates, lane::concurrency(&spec)));
+        self.shared().insert(name.clone(), beside.clone());
+        let role = Role { beside, replay: None };
+        let lane = lane::Lane::new(spec, role, self.services.clone(), commands, status.clone());
         let task = Some(tokio::spawn(lane.run()));
         self.running().insert(name, Running { command, status, task });
+    }
+
+    /// Starts a replay beside the lane of its destination, whose rates, requests at one time and pauses it shares; who is
+    /// told what happens is its own. It ends by itself when everything is finished, and says so; then it is still to be
+    /// stopped. `None` where the destination has no lane. Replays of a destination whose lane is replaced send nothing
+    /// until they are started again.
+    pub async fn start_replay(
+        &self,
+        spec: LaneSpec,
+        replay: Replay,
+        observer: Arc<dyn Observer>,
+        deadline: Instant,
+    ) -> Option<Arc<Notify>> {
+        let _changing = self.changing.lock().await;
+        let beside = self.shared().get(&spec.name).cloned()?;
+        let name = replay.lane.clone();
+        self.end(Some(&name), deadline).await;
+        let (command, commands) = watch::channel(Command::Run);
+        let status = Arc::<Mutex<Status>>::default();
+        let role = Role { beside, replay: Some(replay) };
+        let services = Services { observer, ..self.services.clone() };
+        let lane = lane::Lane::new(spec, role, services, commands, status.clone());
+        let ended = Arc::new(Notify::new());
+        let told = ended.clone();
+        let task = Some(tokio::spawn(async move {
+            lane.run().await;
+            told.notify_one();
+        }));
+        self.running().insert(name, Running { command, status, task });
+        Some(ended)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Beside>>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the lane of a disabled destination, which skips every event.
     pub async fn start_disabled(&self, name: Arc<str>, deadline: Instant) {
         let _changing = self.changing.lock().await;
         self.end(Some(&name), deadline).await;
+        self.shared().remove(&name);
         let (command, commands) = watch::channel(Command::Run);
         let task = Some(tokio::spawn(disabled::run(name.clone(), self.services.clone(), commands)));
         self.running().insert(name, Running { command, status: Arc::default(), task });

@@ -10,9 +10,9 @@ use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use tokio::time::Instant;
 
-use super::limiter::{Limited, Limiter};
+use super::limiter::Limited;
 use super::outcome::Label;
-use super::{LaneSpec, Services};
+use super::{LaneSpec, Role, Services};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
 
@@ -26,8 +26,8 @@ pub(super) type Sent = (Vec<Verdict>, Duration);
 pub(super) struct Work {
     pub(super) spec: LaneSpec,
     pub(super) services: Services,
+    pub(super) role: Role,
     memory: Memory,
-    limiter: Limiter,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -53,14 +53,22 @@ impl NotSent {
 }
 
 impl Work {
-    pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let limiter = Limiter::new(&spec.destination.limits().rates, Instant::now());
-        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter }
+    pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
+        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES) }
+    }
+
+    /// The lane's name in the queue.
+    pub(super) fn lane(&self) -> &str {
+        self.role.replay.as_ref().map_or(&self.spec.name, |replay| &replay.lane)
     }
 
     /// Decides whether the event is sent, and renders it.
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
         let event = &delivery.payload;
+        let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
+        if let Some(reason) = left_out {
+            return Err(NotSent::skipped(reason));
+        }
         if !self.spec.every_call && event.call_type() != CallType::Identify {
             return Err(NotSent::skipped("call_type"));
         }
@@ -99,9 +107,12 @@ impl Work {
 
     /// One attempt, as the task that it runs in.
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
-        self.limiter.wait_for(RateUnit::Items, items.len()).await;
+        // Of all lanes to this vendor together no more are under way than it takes.
+        let _slot = self.role.beside.slot().await;
+        let limiter = &self.role.beside.limiter;
+        limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter: &self.limiter };
+        let transport = Limited { transport: &*self.spec.transport, limiter };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -147,7 +158,7 @@ impl Settlement {
         if self.settled.is_empty() {
             return;
         }
-        work.services.queue.settle(&work.spec.name, self.settled);
+        work.services.queue.settle(work.lane(), self.settled);
         for (label, count) in self.counts {
             work.services.observer.ended(&work.spec.name, label, count);
         }
