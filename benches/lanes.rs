@@ -38,7 +38,7 @@ fn main() {
 
 /// Taking in, claiming and ending events in blocks, with a checkpoint every 20,000.
 fn pure() -> f64 {
-    let limits = Limits { shape: Shape::of_events(65_536), parked: 65_536 };
+    let limits = Limits { shape: Shape::of_events(65_536), parked: 65_536, behind: Limits::BEHIND };
     let mut lane = Lane::new(limits, 0, 0);
     let mut claimed = Vec::with_capacity(BLOCK);
     let began = Instant::now();

@@ -1,10 +1,11 @@
 //! A running instance: the queue, a lane for each destination, the two listeners, and how all of it ends.
 //! It wires; what the parts do is theirs.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
@@ -22,7 +23,7 @@ use crate::config::{self, AdapterSet, Config};
 use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
-use crate::queue::{AppendError, Queue, journal};
+use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
 use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
@@ -361,6 +362,8 @@ fn lane_spec(
             retry_for: destination.delivery.retry_for,
             max_concurrency: destination.delivery.max_concurrency,
             linger: destination.delivery.linger,
+            rate_limit: destination.delivery.rate_limit.clone(),
+            max_backlog: destination.delivery.max_backlog.map(|calls| calls as u64),
         },
         paused: destination.paused,
     })
@@ -413,15 +416,22 @@ fn admin_handler(
         token: config.admin.token.as_ref().map(|token| token.expose().to_owned()),
         allowed_hosts: config.admin.allowed_hosts.clone(),
     };
-    let ready = move || if *stopped.borrow() { Err("shutting down".to_owned()) } else { Ok(()) };
+    let asked = queue.clone();
+    let ready = move || match asked.broken() {
+        _ if *stopped.borrow() => Err("shutting down".to_owned()),
+        Some(why) => Err(why),
+        None => Ok(()),
+    };
     let destinations: Vec<String> =
         config.destinations.iter().map(|destination| destination.name.clone()).collect();
     let (queue, gauges) = (queue.clone(), metrics.clone());
+    let given_up = GivenUp::new(&*queue, &destinations);
     let refresh = move || {
         gauges.queue_disk_bytes().set(queue.disk_bytes() as i64);
         let now_ms = SystemClock.now_ms();
         for name in &destinations {
             let Some(counts) = queue.counts(name) else { continue };
+            gauges.deliveries(name, "dead", BACKLOG).inc_by(given_up.since(name, &counts));
             gauges.pending(name).set(counts.unfinished as i64);
             let age =
                 counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
@@ -429,6 +439,30 @@ fn admin_handler(
         }
     };
     admin::Admin::new(address.ip(), settings, metrics.clone(), ready, refresh)
+}
+
+/// The code of deliveries that a lane gave up because it kept more than it may.
+const BACKLOG: &str = "backlog";
+
+/// How many of those there were when they were last looked at: the queue ends them, not the lanes.
+struct GivenUp(Mutex<HashMap<String, u64>>);
+
+impl GivenUp {
+    fn new(queue: &dyn Queue<Arc<Event>>, destinations: &[String]) -> GivenUp {
+        let count = |name: &String| Some((name.clone(), backlog(&queue.counts(name)?)));
+        GivenUp(Mutex::new(destinations.iter().filter_map(count).collect()))
+    }
+
+    fn since(&self, name: &str, counts: &LaneCounts) -> u64 {
+        let (mut seen, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), backlog(counts));
+        let before = seen.insert(name.to_owned(), now).unwrap_or_default();
+        now.saturating_sub(before)
+    }
+}
+
+fn backlog(counts: &LaneCounts) -> u64 {
+    let given_up = |code: &Code| matches!(code, Code::Dead(reason) if reason == BACKLOG);
+    counts.finished.iter().filter(|(code, _)| given_up(code)).map(|(_, count)| count).sum()
 }
 
 /// Turns what lanes report into metrics.
@@ -441,6 +475,10 @@ impl Observer for Counting {
 
     fn attempted(&self, destination: &str, took: Duration) {
         self.0.attempt_seconds(destination).observe(took.as_secs_f64());
+    }
+
+    fn closed(&self, destination: &str, cause: &'static str, closed: bool) {
+        self.0.destination_closed(destination, cause).set(closed.into());
     }
 
     fn warned(&self, _: &str, warnings: &[Warning]) {

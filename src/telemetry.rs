@@ -40,6 +40,12 @@ struct DestinationLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClosedLabels {
+    destination: String,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DeliveryLabels {
     destination: String,
     outcome: &'static str,
@@ -57,6 +63,7 @@ pub struct Metrics {
     oldest_pending: Family<DestinationLabels, Seconds>,
     attempt_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
     suppressed_calls: Family<DestinationLabels, Counter>,
+    closed: Family<ClosedLabels, Gauge>,
     queue_disk_bytes: Gauge,
 }
 
@@ -79,6 +86,7 @@ impl Metrics {
         let attempt_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.002, 2.0, 15)));
         let suppressed_calls = Family::default();
+        let closed = Family::default();
         let queue_disk_bytes = Gauge::default();
         // The encoder adds `_total` to counters.
         registry.register("calls", "Calls received, by what became of them", calls.clone());
@@ -101,6 +109,11 @@ impl Metrics {
             "Identifies not sent because they change nothing",
             suppressed_calls.clone(),
         );
+        registry.register(
+            "destination_closed",
+            "1 while a destination as a whole is not sent to, by cause",
+            closed.clone(),
+        );
         registry.register("queue_disk_bytes", "Bytes of the data directory", queue_disk_bytes.clone());
         Metrics {
             registry,
@@ -112,6 +125,7 @@ impl Metrics {
             oldest_pending,
             attempt_seconds,
             suppressed_calls,
+            closed,
             queue_disk_bytes,
         }
     }
@@ -157,6 +171,12 @@ impl Metrics {
     /// `fanout_suppressed_calls_total{destination}`
     pub fn suppressed_calls(&self, destination: &str) -> Counter {
         self.suppressed_calls.get_or_create_owned(&destination_labels(destination))
+    }
+
+    /// `fanout_destination_closed{destination,cause}`; causes are `paused`, `throttled`, `suspected`, `unauthorised` and
+    /// `failing`.
+    pub fn destination_closed(&self, destination: &str, cause: &'static str) -> Gauge {
+        self.closed.get_or_create_owned(&ClosedLabels { destination: destination.to_owned(), cause })
     }
 
     /// `fanout_queue_disk_bytes`
@@ -263,6 +283,7 @@ mod tests {
         metrics.oldest_pending_seconds("mp").set(1.5);
         metrics.attempt_seconds("mp").observe(0.2);
         metrics.suppressed_calls("mp").inc();
+        metrics.destination_closed("mp", "failing").set(1);
         metrics.queue_disk_bytes().set(4096);
         let text = metrics.encode();
         for line in [
@@ -276,6 +297,7 @@ mod tests {
             r#"fanout_oldest_pending_seconds{destination="mp"} 1.5"#,
             r#"fanout_attempt_seconds_count{destination="mp"} 1"#,
             r#"fanout_suppressed_calls_total{destination="mp"} 1"#,
+            r#"fanout_destination_closed{destination="mp",cause="failing"} 1"#,
             r#"fanout_queue_disk_bytes 4096"#,
             "# EOF",
         ] {

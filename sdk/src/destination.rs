@@ -171,6 +171,13 @@ pub struct Rate {
     pub per_user: bool,
 }
 
+impl Rate {
+    /// Reads a rate as manifests write it: `100 requests per 10 s`, `5 items per 1 min per user`. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Rate> {
+        crate::manifest::rate(text)
+    }
+}
+
 /// What a [`Rate`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateUnit {

@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fanout_sdk::destination::Rate;
 use fanout_sdk::problem::Problem;
 
 pub use adapters::{Adapter, AdapterSet};
@@ -183,6 +184,10 @@ pub struct Delivery {
     pub max_concurrency: Option<usize>,
     /// How long a batch waits to fill; `None` for what the adapter says.
     pub linger: Option<Duration>,
+    /// A rate to keep beside those that the adapter knows.
+    pub rate_limit: Option<Rate>,
+    /// How many calls may wait for it; `None` for any number.
+    pub max_backlog: Option<usize>,
     /// Whether it may call private, loopback and link-local addresses.
     pub allow_private_networks: bool,
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fanout_sdk::destination::Rate;
 use fanout_sdk::problem::{Problem, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -172,6 +173,14 @@ impl<'a> Reader<'a> {
             let fits = matches!(key.kind, Kind::Time(min, max) if (min..=max).contains(&time));
             reader.bounded(fits, section, key, value, &show_duration(time))?;
             Some(time)
+        })
+    }
+
+    /// Reads a rate.
+    pub fn rate(&mut self, section: &Section<'a>, key: &str) -> Option<Rate> {
+        self.read(section, key, |reader, key, value| {
+            let remedy = "write how many `requests`, `items` or `bytes` in which time, such as \"100 requests per 10 s\"";
+            reader.parsed(section, key, value, remedy, Rate::parse)
         })
     }
 
@@ -459,6 +468,7 @@ fn what(kind: Kind) -> &'static str {
         Kind::Count(..) => "a whole number",
         Kind::Size(..) => "a size",
         Kind::Time(..) => "a time",
+        Kind::Rate => "a rate",
         Kind::Address => "an address to listen at",
         Kind::Url => "an http or https address",
         Kind::Name | Kind::Text | Kind::Secret | Kind::Path => "a text",

@@ -39,6 +39,8 @@ pub enum Kind {
     Size(ByteSize, ByteSize),
     /// A length of time with its unit, from and to.
     Time(Duration, Duration),
+    /// How many of what in which time.
+    Rate,
     /// An IP address and a port.
     Address,
     /// An `http` or `https` address.
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Time(min, max) => {
                 format!("a time from \"{}\" to \"{}\"", show_duration(min), show_duration(max))
             }
+            Kind::Rate => "a rate such as \"100 requests per 10 s\"".into(),
             Kind::Address => "an IP address and a port".into(),
             Kind::Url => "an `http` or `https` address".into(),
             Kind::Name => "1 to 64 of `a-z`, `0-9`, `_` and `-`".into(),
@@ -388,13 +391,25 @@ pub static DELIVERY: Table = Table {
             "retry_for",
             Kind::Time(seconds(0), seconds(30 * DAY)),
             Absent::Default("\"24 h\""),
-            "How long a failing delivery is tried again, from its first attempt. Then it is a dead letter.",
+            "How long a failing delivery is tried again, from its first attempt. Then it is a dead letter. It stands still while the destination as a whole is paused, throttled, failing or refuses the credentials.",
         ),
         key(
             "max_concurrency",
             Kind::Count(1, 256),
             Absent::Means("4 where a request holds a batch, else 16"),
-            "The most requests at one time; less where the vendor's own limit is lower.",
+            "The most requests at one time; less where the vendor's own limit is lower, and while it throttles, fails or answers slowly.",
+        ),
+        key(
+            "rate_limit",
+            Kind::Rate,
+            Absent::Means("the vendor's published rates alone"),
+            "A rate to keep beside them, of `requests`, `items` or `bytes`; with ` per user` at its end for each user by itself.",
+        ),
+        key(
+            "max_backlog",
+            Kind::Count(1, 1_000_000_000_000),
+            Absent::Means("as many as the disk holds"),
+            "How many calls may wait for it. Beyond that the oldest that were never tried are given up, as dead letters of the reason `backlog`, which are counted and cannot be sent again.",
         ),
         key(
             "linger",

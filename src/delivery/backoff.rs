@@ -16,6 +16,10 @@ impl Backoff {
     pub const EVENT: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
     /// For a destination that throttles without saying for how long.
     pub const THROTTLED: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) };
+    /// For starting a lane again that broke.
+    pub const RESTART: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(60) };
+    /// For the next probe of a destination that fails without exception.
+    pub const FAILING: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(300) };
     /// For the next probe of a destination that refuses the credentials.
     pub const UNAUTHORISED: Backoff =
         Backoff { base: Duration::from_secs(30), cap: Duration::from_secs(900) };

@@ -109,7 +109,8 @@ impl Waiting {
     }
 }
 
-fn size(item: &Item) -> usize {
+/// How many bytes an item has.
+pub fn size(item: &Item) -> usize {
     item.parts.iter().map(|part| part.bytes.len()).sum()
 }
 
@@ -141,7 +142,8 @@ mod tests {
                 warnings: Vec::new(),
             };
             let number = number as u64;
-            let ticket = Ticket { id: Id(number), order_key: number, attempt: 1, first_attempt_at_ms: 0 };
+            let ticket =
+                Ticket { id: Id(number), order_key: number, attempt: 1, first_attempt_at_ms: 0, since_ms: 0 };
             waiting.push(item, ticket, start + Duration::from_millis(number));
         }
         waiting

@@ -1,8 +1,8 @@
 //! The loop of one lane: claim → route → render → wait for a batch → send → settle.
 //!
-//! The loop only moves things: what may be sent is the gate's answer, when a request is due the batch's, what an
-//! outcome means is decided in `outcome`, and the steps themselves are in `work`. There is a task for each request, none for an event; nothing is claimed
-//! that there is no room for.
+//! The loop only moves things: what may be sent is the gate's answer, how many requests at one time the pace's, when a
+//! request is due the batch's, what an outcome means is decided in `outcome`, and the steps themselves are in `work`.
+//! There is a task for each request, none for an event; nothing is claimed that there is no room for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +14,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::batch::{Due, Waiting};
+use super::batch::{self, Due, Waiting};
 use super::beside::{Standing, Trickle};
 use super::gate::{Cause, Change, Gate, Permit, Signs};
+use super::keep::Kept;
+use super::limiter::PerUser;
 use super::outcome::{self, Moment, Ticket};
-use super::work::{NotSent, Sent, Settlement, Work};
+use super::own_time::OwnTime;
+use super::pace::{Ended, Pace};
+use super::work::{NotSent, Sent, Settlement, Work, rates};
 use super::{Command, LaneSpec, LastError, Role, Services, Status};
 use crate::queue::Claimed;
 
@@ -34,6 +38,8 @@ const MOST_SUSPECTS: usize = 1024;
 struct InFlight {
     tickets: Vec<Ticket>,
     probe: bool,
+    /// As much was under way as may be.
+    busy: bool,
 }
 
 pub(super) struct Lane {
@@ -42,7 +48,7 @@ pub(super) struct Lane {
     sources: Vec<(u16, String)>,
     commands: watch::Receiver<Command>,
     status: Arc<Mutex<Status>>,
-    concurrency: usize,
+    pace: Pace,
     capacity: usize,
     linger: Duration,
     gate: Gate,
@@ -50,12 +56,17 @@ pub(super) struct Lane {
     standing: watch::Receiver<Standing>,
     /// A replay's own rate.
     trickle: Option<Trickle>,
+    per_user: PerUser,
+    own_time: OwnTime,
+    kept: Kept,
     waiting: Waiting,
     sends: JoinSet<Sent>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
     /// Order keys of events for which the credentials were refused. When others are taken meanwhile, the fault is the
     /// event's, and it must not close the gate again and again.
     suspects: HashSet<u64>,
+    /// Whose event was the last probe: another's is a better witness.
+    last_probe: Option<u64>,
     last_error: Option<LastError>,
     queue_closed: bool,
 }
@@ -87,14 +98,23 @@ impl Lane {
         let standing = role.beside.standing();
         let capacity = limits.items.saturating_mul(2).max(4 * concurrency.min(BLOCK)).min(MOST_WAITING);
         let linger = spec.policy.linger.unwrap_or(limits.linger);
+        let rates = rates(&spec);
+        let work = Arc::new(Work::new(spec, role, services));
+        let services = &work.services;
+        let kept = Kept::new(services.queue.clone(), format!("stood_still/{}", work.lane()));
+        let own_time = OwnTime::load(kept.load().as_deref(), services.clock.now_ms(), now);
         Lane {
-            work: Arc::new(Work::new(spec, role, services)),
+            pace: Pace::new(concurrency, now),
+            per_user: PerUser::new(&rates),
+            own_time,
+            kept,
+            last_probe: None,
+            work,
             standing,
             trickle,
             sources: Vec::new(),
             commands,
             status,
-            concurrency,
             capacity,
             linger,
             gate: Gate::new(),
@@ -119,8 +139,9 @@ impl Lane {
                 Command::Run => self.send_what_is_due(),
             }
             let paused = command == Command::Pause;
-            self.publish(paused);
             let now = Instant::now();
+            self.keep_time(paused || self.is_held_back(), now);
+            self.publish(paused);
             let room = if paused || self.queue_closed { 0 } else { self.room(now) };
             let wake = if paused { None } else { self.wake(now) };
             tokio::select! {
@@ -219,7 +240,7 @@ impl Lane {
         match self.permit(now.into_std()) {
             Permit::Probing => None,
             Permit::NotBefore(time) => Some(Instant::from_std(time)),
-            Permit::Probe | Permit::Free if self.sends.len() >= self.concurrency => None,
+            Permit::Probe | Permit::Free if self.sends.len() >= self.pace.limit() => None,
             Permit::Probe => None, // It would have gone: nothing waits.
             Permit::Free => match self.waiting.due(now.into_std(), self.limits(), self.linger) {
                 Due::Never => None,
@@ -239,24 +260,35 @@ impl Lane {
             self.queue_closed = true;
             return;
         }
-        let now = Instant::now().into_std();
+        let moment = Instant::now();
+        let now = moment.into_std();
+        let (now_ms, own_ms) = (self.work.services.clock.now_ms(), self.own_time.now_ms(now));
         let mut settled = Settlement::default();
         for delivery in claimed {
+            let since_ms =
+                if delivery.attempt == 1 { own_ms } else { delivery.first_attempt_at_ms.min(own_ms) };
             let ticket = Ticket {
                 id: delivery.id,
                 order_key: delivery.order_key,
                 attempt: delivery.attempt,
-                first_attempt_at_ms: delivery.first_attempt_at_ms,
+                first_attempt_at_ms: now_ms.saturating_sub(own_ms.saturating_sub(since_ms)),
+                since_ms,
             };
             let source = self.source_at(delivery.source);
             let source = self.sources.get(source).map_or("", |(_, name)| name);
             match self.work.prepare(&delivery, source) {
-                Ok(item) => {
-                    if let Some(trickle) = &mut self.trickle {
-                        trickle.take();
+                Ok(item) => match self.per_user.take(&item.identity, batch::size(&item), moment) {
+                    None => {
+                        if let Some(trickle) = &mut self.trickle {
+                            trickle.take();
+                        }
+                        self.waiting.push(item, ticket, now);
                     }
-                    self.waiting.push(item, ticket, now);
-                }
+                    Some(wait) => {
+                        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
+                        settled.wait(ticket.id, now_ms.saturating_add(wait_ms));
+                    }
+                },
                 Err(NotSent { settled: how, label }) => settled.add(ticket.id, how, label),
             }
         }
@@ -273,14 +305,16 @@ impl Lane {
     }
 
     fn send_what_is_due(&mut self) {
-        while self.sends.len() < self.concurrency && !self.waiting.is_empty() {
+        while self.sends.len() < self.pace.limit() && !self.waiting.is_empty() {
             let now = Instant::now().into_std();
             match self.permit(now) {
                 Permit::NotBefore(_) | Permit::Probing => return,
                 Permit::Probe => {
-                    let suspects = &self.suspects;
-                    let (items, tickets) =
-                        self.waiting.take_one(|ticket| !suspects.contains(&ticket.order_key));
+                    let (suspects, last) = (&self.suspects, self.last_probe);
+                    let (items, tickets) = self.waiting.take_one(|ticket| {
+                        !suspects.contains(&ticket.order_key) && last != Some(ticket.order_key)
+                    });
+                    self.last_probe = tickets.first().map(|ticket| ticket.order_key);
                     self.gate.probe_sent();
                     self.send(items, tickets, true);
                 }
@@ -296,16 +330,17 @@ impl Lane {
 
     fn send(&mut self, items: Vec<Item>, tickets: Vec<Ticket>, probe: bool) {
         let task = self.sends.spawn(self.work.clone().send(items));
-        self.in_flight.insert(task.id(), InFlight { tickets, probe });
+        let busy = self.sends.len() >= self.pace.limit();
+        self.in_flight.insert(task.id(), InFlight { tickets, probe, busy });
     }
 
     /// A request's task has ended.
     fn finish(&mut self, joined: Result<(tokio::task::Id, Sent), JoinError>) {
         match joined {
-            Ok((id, (verdicts, took))) => {
-                self.work.services.observer.attempted(&self.work.spec.name, took);
+            Ok((id, sent)) => {
+                self.work.services.observer.attempted(&self.work.spec.name, sent.took);
                 if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.conclude(in_flight, verdicts);
+                    self.conclude(in_flight, sent.verdicts, sent.took.saturating_sub(sent.waited));
                 }
             }
             Err(error) => {
@@ -313,19 +348,23 @@ impl Lane {
                 if error.is_panic() {
                     tracing::error!(destination = %self.work.spec.name, "the adapter failed by a fault of its own");
                 }
-                self.conclude(in_flight, Vec::new());
+                self.conclude(in_flight, Vec::new(), Duration::ZERO);
             }
         }
     }
 
     /// Settles a request's deliveries and tells the gate.
-    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>) {
+    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>, took: Duration) {
         let missing = || outcome::no_verdict("the adapter did not say how it ended");
         verdicts.resize_with(in_flight.tickets.len(), missing);
+        verdicts.iter_mut().for_each(outcome::for_the_whole);
         let random = self.work.services.random;
         let now_ms = self.work.services.clock.now_ms();
+        let now = Instant::now().into_std();
+        let own_ms = self.own_time.now_ms(now);
         let retry_for = self.work.spec.policy.retry_for;
-        let mut signs = outcome::signs(&verdicts);
+        let order_keys = in_flight.tickets.iter().map(|ticket| ticket.order_key);
+        let mut signs = outcome::signs(&verdicts, order_keys);
         if self.is_replay() {
             self.work.role.beside.tell(signs);
         }
@@ -336,22 +375,40 @@ impl Lane {
         let probe_was_suspect =
             in_flight.tickets.iter().any(|ticket| self.suspects.contains(&ticket.order_key));
         for (ticket, verdict) in in_flight.tickets.iter().zip(verdicts) {
-            let moment = Moment { now_ms, retry_for, random: random() };
+            let moment = Moment { now_ms, own_ms, retry_for, random: random() };
             self.remember(ticket, &verdict, now_ms);
             let (how, label) = outcome::settle(verdict, ticket, moment, blame_events);
             settled.add(ticket.id, how, label);
         }
         settled.report(&self.work);
 
-        let now = Instant::now().into_std();
+        self.set_pace(signs, in_flight.busy, took, now);
         match self.gate.observe(signs, in_flight.probe, now, random()) {
             Some(Change::Opened) if probe_was_suspect => self.suspects.clear(),
             Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => self.suspects.clear(),
+            Some(Change::Closed(Cause::Failing)) => self.pace.restart(),
             _ => {}
         }
         if !self.gate_is_free() {
             // The time in which nothing goes must not count as time in which they are tried.
             self.release_waiting();
+        }
+    }
+
+    fn set_pace(&mut self, signs: Signs, busy: bool, took: Duration, now: std::time::Instant) {
+        if signs.throttled.is_some() || signs.failed.is_some() {
+            self.pace.observe(Ended::Badly, now);
+        } else if signs.dealt {
+            self.pace.observe(Ended::Well { took, busy }, now);
+        }
+    }
+
+    /// Time stands still for the lane while nothing may go.
+    fn keep_time(&mut self, paused: bool, now: Instant) {
+        let now = now.into_std();
+        let runs = !paused && self.gate.closed(now).is_none();
+        if let Some(value) = self.own_time.set(runs, self.work.services.clock.now_ms(), now) {
+            self.kept.save(value);
         }
     }
 
@@ -424,6 +481,11 @@ impl Lane {
         if !self.is_replay() {
             self.work.role.beside.stand(Standing::Closed(None));
         }
+        let now = Instant::now().into_std();
+        if let Some(value) = self.own_time.save(self.work.services.clock.now_ms(), now) {
+            self.kept.save(value);
+        }
+        self.kept.end().await;
     }
 
     fn publish(&self, paused: bool) {
@@ -438,8 +500,17 @@ impl Lane {
         });
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let cause = closed.map(|(cause, _)| cause);
+        let observer = &self.work.services.observer;
         if status.closed != cause {
             self.log(status.closed, cause);
+            for (cause, closed) in [(status.closed, false), (cause, true)] {
+                if let Some(cause) = cause {
+                    observer.closed(&self.work.spec.name, cause.word(), closed);
+                }
+            }
+        }
+        if status.paused != paused {
+            observer.closed(&self.work.spec.name, "paused", paused);
         }
         status.paused = paused;
         status.closed = cause;
@@ -464,8 +535,17 @@ impl Lane {
             Some(Cause::Throttled) => {
                 tracing::info!(destination, "throttled; waiting as long as the vendor asks")
             }
+            Some(Cause::Failing) => tracing::warn!(
+                destination,
+                last_error = self.last_error.as_ref().map(|error| &*error.what),
+                "one request after the other fails: nothing is lost, deliveries wait; one event goes at a time until \
+                 the vendor answers"
+            ),
             None if before == Some(Cause::Unauthorised) => {
                 tracing::info!(destination, "the vendor takes the credentials again");
+            }
+            None if before == Some(Cause::Failing) => {
+                tracing::info!(destination, "the vendor answers again; deliveries go on");
             }
             None => {}
         }

@@ -8,16 +8,20 @@ mod batch;
 mod beside;
 mod disabled;
 mod gate;
+mod keep;
 mod lane;
 mod limiter;
 mod outcome;
+mod own_time;
+mod pace;
+mod supervise;
 mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Clock, Destination, Transport};
+use fanout_sdk::destination::{Clock, Destination, Rate, Transport};
 use fanout_sdk::event::{Event, Warning};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -29,24 +33,36 @@ pub use outcome::Label;
 
 use beside::Beside;
 
-use crate::queue::Queue;
+use crate::queue::{LaneLimits, Queue};
 use crate::routing::Target;
 
 /// How a destination is delivered to, where its adapter does not say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a delivery is tried, from its first attempt; default 24 hours.
+    /// How long a delivery is tried, from its first attempt; default 24 hours. It stands still while the destination as
+    /// a whole is paused, throttled, failing or refuses the credentials.
     pub retry_for: Duration,
     /// The most requests at one time, never more than the adapter's own cap; default 4 where requests hold batches and
     /// 16 where they hold one item.
     pub max_concurrency: Option<usize>,
     /// How long an item waits for others to share its request; default the adapter's.
     pub linger: Option<Duration>,
+    /// A rate to keep beside those that the adapter knows; default none.
+    pub rate_limit: Option<Rate>,
+    /// How many calls may wait, with those under way; beyond it the oldest that are not begun are given up. Default no
+    /// limit.
+    pub max_backlog: Option<u64>,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { retry_for: Duration::from_secs(24 * 60 * 60), max_concurrency: None, linger: None }
+        Policy {
+            retry_for: Duration::from_secs(24 * 60 * 60),
+            max_concurrency: None,
+            linger: None,
+            rate_limit: None,
+            max_backlog: None,
+        }
     }
 }
 
@@ -88,6 +104,8 @@ pub trait Observer: Send + Sync {
     fn ended(&self, destination: &str, label: Label, count: u64);
     /// One request, or chain of requests, took this long, by the clock and with the waits for published rates.
     fn attempted(&self, destination: &str, took: Duration);
+    /// The destination as a whole is not sent to, for this cause, or no longer for it.
+    fn closed(&self, destination: &str, cause: &'static str, closed: bool);
     /// What was odd about an event's flags, or when it was rendered.
     fn warned(&self, destination: &str, warnings: &[Warning]);
 }
@@ -168,11 +186,12 @@ impl Lanes {
         self.end(Some(&spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
-        let beside = Arc::new(Beside::new(&spec.destination.limits().rates, lane::concurrency(&spec)));
+        let beside = Arc::new(Beside::new(&work::rates(&spec), lane::concurrency(&spec)));
         self.shared().insert(name.clone(), beside.clone());
         let role = Role { beside, replay: None };
-        let lane = lane::Lane::new(spec, role, self.services.clone(), commands, status.clone());
-        let task = Some(tokio::spawn(lane.run()));
+        self.services.queue.set_limits(&name, LaneLimits { max_backlog: spec.policy.max_backlog });
+        let work = supervised(name.clone(), spec, role, self.services.clone(), commands, status.clone());
+        let task = Some(tokio::spawn(work));
         self.running().insert(name, Running { command, status, task });
     }
 
@@ -195,11 +214,11 @@ impl Lanes {
         let status = Arc::<Mutex<Status>>::default();
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
-        let lane = lane::Lane::new(spec, role, services, commands, status.clone());
+        let work = supervised(name.clone(), spec, role, services, commands, status.clone());
         let ended = Arc::new(Notify::new());
         let told = ended.clone();
         let task = Some(tokio::spawn(async move {
-            lane.run().await;
+            work.await;
             told.notify_one();
         }));
         self.running().insert(name, Running { command, status, task });
@@ -216,7 +235,10 @@ impl Lanes {
         self.end(Some(&name), deadline).await;
         self.shared().remove(&name);
         let (command, commands) = watch::channel(Command::Run);
-        let task = Some(tokio::spawn(disabled::run(name.clone(), self.services.clone(), commands)));
+        self.services.queue.set_limits(&name, LaneLimits::default());
+        let (lane, services, told) = (name.clone(), self.services.clone(), commands.clone());
+        let skip = move || disabled::run(lane.clone(), services.clone(), told.clone());
+        let task = Some(tokio::spawn(supervise::run(name.clone(), self.services.clone(), commands, skip)));
         self.running().insert(name, Running { command, status: Arc::default(), task });
     }
 
@@ -284,6 +306,23 @@ impl Lanes {
             self.running().remove(&lane);
         }
     }
+}
+
+/// The work of a lane, begun again when it breaks.
+fn supervised(
+    name: Arc<str>,
+    spec: LaneSpec,
+    role: Role,
+    services: Services,
+    commands: watch::Receiver<Command>,
+    status: Arc<Mutex<Status>>,
+) -> impl Future<Output = ()> {
+    let (of_lane, told) = (services.clone(), commands.clone());
+    let lane = move || {
+        let (spec, role, services) = (spec.clone(), role.clone(), of_lane.clone());
+        lane::Lane::new(spec, role, services, told.clone(), status.clone()).run()
+    };
+    supervise::run(name, services, commands, lane)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fanout_sdk::destination::{Outcome, Verdict};
 
 use super::backoff::Backoff;
-use super::gate::Signs;
+use super::gate::{Failed, Signs};
 use crate::queue::{Code, Dead, Id, Settled};
 
 /// The longest wait that a vendor may ask for. One beyond a day is a mistake, such as a date read with a wrong clock, and
@@ -22,8 +22,10 @@ pub struct Ticket {
     pub order_key: u64,
     /// Which attempt this is, counted from 1.
     pub attempt: u32,
-    /// When the first attempt was made: milliseconds since 1970.
+    /// When the first attempt was made, for people: milliseconds since 1970, as well as it is known.
     pub first_attempt_at_ms: i64,
+    /// The same in the lane's own time, from which `retry_for` counts.
+    pub since_ms: i64,
 }
 
 /// How an ended attempt is counted: the labels of `fanout_deliveries_total`.
@@ -46,15 +48,34 @@ impl Label {
 pub struct Moment {
     /// Milliseconds since 1970.
     pub now_ms: i64,
-    /// Counted from the first attempt.
+    /// The lane's own time.
+    pub own_ms: i64,
+    /// Counted from the first attempt, in the lane's own time.
     pub retry_for: Duration,
     /// At least 0 and below 1.
     pub random: f64,
 }
 
-/// What a request's verdicts say about the destination.
-pub fn signs(verdicts: &[Verdict]) -> Signs {
+/// A 503 that says for how long speaks for the vendor as a whole, like a 429, and not for the request: RFC 9110,
+/// section 15.6.4. Any other wait is that of the event.
+pub fn for_the_whole(verdict: &mut Verdict) {
+    if let Outcome::Retry { after: after @ Some(_) } = verdict.outcome
+        && verdict.answer.starts_with("503")
+    {
+        verdict.outcome = Outcome::Throttled { after, user_only: false };
+    }
+}
+
+/// What a request's verdicts say about the destination, with the order keys of its events.
+pub fn signs(verdicts: &[Verdict], mut order_keys: impl Iterator<Item = u64>) -> Signs {
     let mut signs = Signs::default();
+    let to_retry = |verdict: &Verdict| matches!(verdict.outcome, Outcome::Retry { .. });
+    if verdicts.iter().all(to_retry)
+        && let Some(order_key) = order_keys.next()
+    {
+        let several = order_keys.any(|other| other != order_key);
+        signs.failed = Some(Failed { order_key, several });
+    }
     for verdict in verdicts {
         match verdict.outcome {
             Outcome::Delivered | Outcome::Submitted | Outcome::Rejected => signs.dealt = true,
@@ -99,18 +120,18 @@ fn later(
     ticket: &Ticket,
     moment: Moment,
 ) -> (Settled, Label) {
-    let end_ms = ticket.first_attempt_at_ms.saturating_add(millis(moment.retry_for));
-    if moment.now_ms >= end_ms {
+    let left_ms = ticket.since_ms.saturating_add(millis(moment.retry_for)).saturating_sub(moment.own_ms);
+    if left_ms <= 0 {
         return dead("expired", verdict, ticket.attempt);
     }
     let at_ms = match after {
         Some(asked) => moment.now_ms.saturating_add(millis(asked.min(LONGEST_WAIT))),
         None => {
             let wait = Backoff::EVENT.full_jitter(ticket.attempt, moment.random);
-            moment.now_ms.saturating_add(millis(wait)).min(end_ms)
+            moment.now_ms.saturating_add(millis(wait).min(left_ms))
         }
     };
-    let since_ms = ticket.first_attempt_at_ms;
+    let since_ms = ticket.since_ms;
     (Settled::Later { at_ms, since_ms, reason: verdict.reason }, Label::of(outcome))
 }
 
@@ -133,10 +154,10 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
-    const MOMENT: Moment = Moment { now_ms: 1_000_000, retry_for: HOUR, random: 0.5 };
+    const MOMENT: Moment = Moment { now_ms: 1_000_000, own_ms: 700_000, retry_for: HOUR, random: 0.5 };
 
-    fn ticket(attempt: u32, first_attempt_at_ms: i64) -> Ticket {
-        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms }
+    fn ticket(attempt: u32, since_ms: i64) -> Ticket {
+        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms: 0, since_ms }
     }
 
     fn verdict(outcome: Outcome) -> Verdict {
@@ -149,7 +170,7 @@ mod tests {
     }
 
     fn later_at(at_ms: i64) -> Settled {
-        later_since(at_ms, MOMENT.now_ms)
+        later_since(at_ms, MOMENT.own_ms)
     }
 
     fn later_since(at_ms: i64, since_ms: i64) -> Settled {
@@ -158,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_outcome_settles_its_delivery() {
-        let fresh = ticket(1, MOMENT.now_ms);
+        let fresh = ticket(1, MOMENT.own_ms);
         let secs = |n| Some(Duration::from_secs(n));
         let rejected =
             Dead { code: "rejected".into(), reason: "because".into(), attempts: 1, answer: "400 no".into() };
@@ -179,21 +200,21 @@ mod tests {
 
     #[test]
     fn an_event_refused_alone_is_tried_again_like_any_failure() {
-        let (settled, label) = settle(verdict(Outcome::Unauthorised), &ticket(3, 999_000), MOMENT, true);
-        assert_eq!((settled, label), (later_since(1_002_000, 999_000), Label::of("unauthorised")));
+        let (settled, label) = settle(verdict(Outcome::Unauthorised), &ticket(3, 699_000), MOMENT, true);
+        assert_eq!((settled, label), (later_since(1_002_000, 699_000), Label::of("unauthorised")));
     }
 
     #[test]
     fn a_wait_beyond_reason_is_cut_short() {
         let day_ms = 86_400_000;
-        let ticket = ticket(1, MOMENT.now_ms);
+        let ticket = ticket(1, MOMENT.own_ms);
         for asked in [Duration::from_millis(day_ms as u64 + 1), Duration::MAX] {
             let throttled = |user_only| Outcome::Throttled { after: Some(asked), user_only };
             for outcome in [Outcome::Retry { after: Some(asked) }, throttled(true)] {
                 let (settled, _) = settle(verdict(outcome), &ticket, MOMENT, false);
                 assert_eq!(settled, later_at(MOMENT.now_ms + day_ms));
             }
-            let signs = signs(&[verdict(throttled(false))]);
+            let signs = signs(&[verdict(throttled(false))], [1].into_iter());
             assert_eq!(signs.throttled, Some(Some(Duration::from_millis(day_ms as u64))));
         }
     }
@@ -201,16 +222,16 @@ mod tests {
     #[test]
     fn retrying_ends_when_retry_for_is_over() {
         let hour_ms = 3_600_000;
-        let started = |ago_ms| ticket(20, MOMENT.now_ms - ago_ms);
+        let started = |ago_ms| ticket(20, MOMENT.own_ms - ago_ms);
         let after = |seconds| Outcome::Retry { after: Some(Duration::from_secs(seconds)) };
         // Half of the 300 s cap would pass the end, so the last attempt is made at the end.
         assert_eq!(
             settled(Outcome::Retry { after: None }, &started(hour_ms - 60_000)).0,
-            later_since(1_060_000, MOMENT.now_ms + 60_000 - hour_ms)
+            later_since(1_060_000, MOMENT.own_ms + 60_000 - hour_ms)
         );
         assert_eq!(
             settled(after(120), &started(hour_ms - 60_000)).0,
-            later_since(1_120_000, MOMENT.now_ms + 60_000 - hour_ms)
+            later_since(1_120_000, MOMENT.own_ms + 60_000 - hour_ms)
         );
         for outcome in [Outcome::Retry { after: None }, after(120)] {
             let (settled, label) = settle(verdict(outcome), &started(hour_ms), MOMENT, false);
@@ -223,12 +244,15 @@ mod tests {
     fn one_verdict_is_enough_for_a_sign_and_the_longest_wait_counts() {
         let throttled =
             |seconds: u64| Outcome::Throttled { after: Some(Duration::from_secs(seconds)), user_only: false };
+        let retry = || Outcome::Retry { after: None };
         let open = Signs::default();
         let secs = |n| Some(Some(Duration::from_secs(n)));
-        let cases: [(Vec<Outcome>, Signs); 7] = [
+        let failed = |several| Some(Failed { order_key: 4, several });
+        let cases: [(Vec<Outcome>, Signs); 8] = [
             (vec![], open),
-            (vec![Outcome::Retry { after: None }], open),
-            (vec![Outcome::Retry { after: None }, Outcome::Rejected], Signs { dealt: true, ..open }),
+            (vec![retry()], Signs { failed: failed(false), ..open }),
+            (vec![retry(), retry()], Signs { failed: failed(true), ..open }),
+            (vec![retry(), Outcome::Rejected], Signs { dealt: true, ..open }),
             (
                 vec![Outcome::Unauthorised, Outcome::Delivered],
                 Signs { dealt: true, unauthorised: true, ..open },
@@ -242,7 +266,29 @@ mod tests {
         ];
         for (outcomes, expected) in cases {
             let verdicts: Vec<_> = outcomes.into_iter().map(verdict).collect();
-            assert_eq!(signs(&verdicts), expected, "{verdicts:?}");
+            let order_keys = (4..).take(verdicts.len());
+            assert_eq!(signs(&verdicts, order_keys), expected, "{verdicts:?}");
+        }
+    }
+
+    #[test]
+    fn a_503_that_names_a_time_is_the_whole_destinations() {
+        let after = Some(Duration::from_secs(9));
+        let retry = |after, answer: &str| Verdict {
+            outcome: Outcome::Retry { after },
+            reason: String::new(),
+            answer: answer.into(),
+        };
+        let whole = Outcome::Throttled { after, user_only: false };
+        let cases = [
+            (retry(after, "503 back soon"), whole),
+            (retry(None, "503 back soon"), Outcome::Retry { after: None }),
+            (retry(after, "409 503"), Outcome::Retry { after }),
+            (retry(after, ""), Outcome::Retry { after }),
+        ];
+        for (mut verdict, expected) in cases {
+            for_the_whole(&mut verdict);
+            assert_eq!(verdict.outcome, expected, "{}", verdict.answer);
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use tokio::time::Instant;
@@ -19,8 +20,15 @@ use crate::routing::{self, Decision};
 /// The most entries that a destination remembers between events.
 const MEMORY_ENTRIES: usize = 10_000;
 
-/// How an attempt ended for each item, and how long it took.
-pub(super) type Sent = (Vec<Verdict>, Duration);
+/// How an attempt ended.
+pub(super) struct Sent {
+    /// For each item.
+    pub(super) verdicts: Vec<Verdict>,
+    /// How long it took, with the waits for published rates.
+    pub(super) took: Duration,
+    /// Of that, the waits for published rates.
+    pub(super) waited: Duration,
+}
 
 /// What the steps need; shared by the loop and the tasks of its requests.
 pub(super) struct Work {
@@ -50,6 +58,11 @@ impl NotSent {
         let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
         NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
     }
+}
+
+/// Every rate to be kept: those that are published, and the one that is configured.
+pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
+    spec.destination.limits().rates.iter().chain(&spec.policy.rate_limit).cloned().collect()
 }
 
 impl Work {
@@ -112,7 +125,8 @@ impl Work {
         let limiter = &self.role.beside.limiter;
         limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
-        let transport = Limited { transport: &*self.spec.transport, limiter };
+        let waited_us = AtomicU64::new(0);
+        let transport = Limited { transport: &*self.spec.transport, limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -122,7 +136,9 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
-        (verdicts, start.elapsed())
+        let took = start.elapsed();
+        let waited = Duration::from_micros(waited_us.load(Ordering::Relaxed)).min(took);
+        Sent { verdicts, took, waited }
     }
 }
 
@@ -152,6 +168,11 @@ impl Settlement {
     /// Given back without an attempt: not counted.
     pub(super) fn release(&mut self, id: Id) {
         self.settled.push((id, Settled::Release));
+    }
+
+    /// Given back without an attempt, not to be claimed before this time: not counted.
+    pub(super) fn wait(&mut self, id: Id, at_ms: i64) {
+        self.settled.push((id, Settled::Wait { at_ms }));
     }
 
     pub(super) fn report(self, work: &Work) {

@@ -19,7 +19,7 @@ pub trait Place {
     fn open(&self, lanes: &[&str]) -> Self::Queue;
     /// The queue's clock: milliseconds since 1970.
     fn now_ms(&self) -> i64;
-    /// Sets the clock forward.
+    /// Sets the clock forward, or back.
     fn advance(&self, ms: i64);
 }
 
@@ -58,6 +58,11 @@ macro_rules! conformance {
         a_removed_run_leaves_nothing
         a_run_over_nothing_is_done_at_once
         retained_calls_are_read_with_what_became_of_them
+        a_wait_comes_again_in_its_time_and_is_no_attempt
+        what_a_broken_lane_had_claimed_comes_again_in_order
+        beyond_its_backlog_the_oldest_that_are_not_begun_are_given_up
+        one_users_flood_delays_nobody_else
+        a_clock_that_is_set_back_delays_no_retry
     } };
 }
 pub(crate) use conformance;
@@ -81,6 +86,120 @@ async fn append(queue: &impl Queue<String>, names: &[&str]) {
         let key = queue.hash(&[name]);
         assert_eq!(queue.append(vec![entry(name, key, key >> 32)]).await.unwrap(), [Appended::Accepted]);
     }
+}
+
+pub async fn a_wait_comes_again_in_its_time_and_is_no_attempt(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one"]).await;
+    for _ in 0..3 {
+        let claimed = claim(&queue, "a", 1).await;
+        assert_eq!(claimed[0].attempt, 1);
+        let how = Settled::Wait { at_ms: place.now_ms() + 60_000 };
+        queue.settle("a", vec![(claimed[0].id, how)]);
+        assert!(claim_now(&queue, "a").await.is_empty());
+        place.advance(60_000);
+    }
+}
+
+pub async fn what_a_broken_lane_had_claimed_comes_again_in_order(place: impl Place) {
+    let queue = place.open(&["a"]);
+    let entries = (0..6).map(|n| entry(&format!("call {n}"), n % 4, n)).collect();
+    queue.append(entries).await.unwrap();
+    let claimed = claim(&queue, "a", 4).await;
+    queue.settle("a", done(&claimed[1..2]));
+    queue.give_back("a");
+    assert_eq!(queue.counts("a").unwrap().in_flight, 0);
+    let again = claim(&queue, "a", 4).await;
+    assert_eq!(names(&again), ["call 0", "call 2", "call 3", "call 5"]);
+    assert!(again.iter().all(|claimed| claimed.attempt == 1));
+    queue.give_back("nobody");
+}
+
+pub async fn a_clock_that_is_set_back_delays_no_retry(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["one", "two"]).await;
+    let claimed = claim(&queue, "a", 2).await;
+    queue.settle("a", later(&claimed[..1], place.now_ms() + 60_000));
+    place.advance(-3 * 3_600_000);
+    queue.settle("a", later(&claimed[1..], place.now_ms() + 60_000));
+    assert!(claim_now(&queue, "a").await.is_empty());
+    place.advance(60_000);
+    assert_eq!(names(&claim(&queue, "a", 2).await), ["one", "two"]);
+    queue.close().await;
+    drop(queue);
+
+    // What was written down before is in the old time; and then it is set back by a year while nothing runs.
+    let queue = place.open(&["a"]);
+    place.advance(3_600_000);
+    let claimed = claim(&queue, "a", 2).await;
+    queue.settle("a", later(&claimed, place.now_ms() + 60_000));
+    queue.close().await;
+    drop(queue);
+    place.advance(-365 * 24 * 3_600_000);
+    let queue = place.open(&["a"]);
+    assert!(claim_now(&queue, "a").await.is_empty());
+    place.advance(3_600_000);
+    assert_eq!(names(&claim(&queue, "a", 2).await), ["one", "two"]);
+}
+
+/// Waits until a lane has so few unfinished deliveries, which must come in time.
+async fn shrunk(queue: &impl Queue<String>, lane: &str, count: u64) {
+    let all = async {
+        while queue.counts(lane).unwrap().unfinished > count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("its backlog stayed");
+}
+
+pub async fn beyond_its_backlog_the_oldest_that_are_not_begun_are_given_up(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    let entries = (0..40).map(|n| entry(&format!("call {n}"), n % 8, n)).collect();
+    queue.append(entries).await.unwrap();
+    let begun = claim(&queue, "a", 3).await;
+    queue.settle("a", later(&begun[..1], place.now_ms() + 60_000));
+    queue.set_limits("a", super::LaneLimits { max_backlog: Some(10) });
+    shrunk(&queue, "a", 10).await;
+    let dead = vec![(Code::Dead("backlog".to_owned()), 30)];
+    assert_eq!(queue.counts("a").unwrap().finished, dead);
+    assert_eq!(queue.counts("b").unwrap().unfinished, 40, "the other lane keeps all");
+    queue.settle("a", done(&begun[1..]));
+    let mut left = names(&claim(&queue, "a", 7).await).join(",");
+    let in_order = |names: &str| names.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
+    let newest = in_order("call 33,call 34,call 35,call 36,call 37,call 38,call 39");
+    assert_eq!(in_order(&left), newest);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a", "b"]);
+    place.advance(60_000);
+    left = names(&claim(&queue, "a", 8).await).join(",");
+    assert_eq!(in_order(&left), &newest | &in_order("call 0"));
+    let counts: BTreeSet<_> = queue.counts("a").unwrap().finished.into_iter().collect();
+    assert_eq!(counts, [(Code::Delivered, 2), dead[0].clone()].into());
+}
+
+pub async fn one_users_flood_delays_nobody_else(place: impl Place) {
+    const FLOOD: u64 = 2000;
+    let queue = place.open(&["a"]);
+    let body = |n: u64| entry(&format!("call {n}"), if n % 100 == 99 { n } else { 1 }, n);
+    queue.append((0..FLOOD).map(body).collect()).await.unwrap();
+    let all = claim(&queue, "a", 21).await;
+    assert_eq!(all.iter().filter(|claimed| claimed.order_key != 1).count(), 20);
+    queue.settle("a", done(&all[1..]));
+    queue.close().await;
+    drop(queue);
+
+    let queue = place.open(&["a"]);
+    let mut expected = (0..FLOOD).filter(|n| n % 100 != 99);
+    queue.append(vec![entry("the last", 1, FLOOD + 1)]).await.unwrap();
+    for expected in expected.by_ref() {
+        let next = claim(&queue, "a", 1).await;
+        assert_eq!(names(&next), [format!("call {expected}")]);
+        queue.settle("a", done(&next));
+    }
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["the last"]);
+    let counts = queue.counts("a").unwrap();
+    assert_eq!((counts.unfinished, counts.in_flight, finished(&queue, "a")), (1, 1, FLOOD));
 }
 
 /// Claims until there are so many, which must come in time.

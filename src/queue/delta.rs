@@ -19,6 +19,13 @@ pub struct Row {
     pub reason: String,
 }
 
+impl Row {
+    /// Whether it is of one delivery, and not of a range that is left in the journal.
+    pub fn is_delivery(&self) -> bool {
+        super::left::Left::of(0, self).is_none()
+    }
+}
+
 /// What changed since the last checkpoint, and where the lane stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {

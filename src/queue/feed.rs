@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::codes::UNDECODABLE;
 use super::journal::Stored;
 use super::lane::Lane;
+use super::left::Search;
 use super::record::Head;
 use super::runs::Run;
 use super::store::DeadRow;
@@ -28,6 +29,8 @@ pub enum Step<T = std::convert::Infallible> {
     Read { from: u64, tail: u64 },
     /// Read these events again.
     Fetch(Vec<u64>),
+    /// Look for what was left in the journal.
+    Search(Search),
     /// Wait until woken, at most so many milliseconds.
     Wait(Option<u64>),
 }
@@ -56,6 +59,8 @@ pub struct Feed<T> {
     /// What a run is over; `None` for a lane that follows the newest calls.
     run: Option<Run>,
     own: Recent<T>,
+    /// The last step was a search: what is ready goes first now.
+    searched: bool,
     fetched: HashMap<u64, Result<(u16, T), u8>>,
     /// When the next event was received, for a lane that does not claim.
     next_received: Option<(u64, i64)>,
@@ -64,13 +69,21 @@ pub struct Feed<T> {
 impl<T: Clone> Feed<T> {
     pub fn new(lane: Lane, run: Option<Run>, own_bytes: usize) -> Self {
         let own = Recent::new(lane.next(), own_bytes);
-        Self { lane, dead: Vec::new(), run, own, fetched: HashMap::new(), next_received: None }
+        let (dead, fetched) = (Vec::new(), HashMap::new());
+        Self { lane, dead, run, own, searched: false, fetched, next_received: None }
     }
 
     /// Takes in what there is, and hands out what may be claimed.
     pub fn step(&mut self, newest: &Newest<T>, max: usize, now_ms: i64) -> Step<T> {
         self.lane.wake_due(now_ms);
         let filled = self.fill(newest, max);
+        if let Some(search) = self.lane.search()
+            && (self.lane.ready_count() == 0 || !self.searched)
+        {
+            self.searched = true;
+            return Step::Search(search);
+        }
+        self.searched = false;
         if self.lane.ready_count() > 0 {
             return self.hand_out(&newest.recent, max, now_ms);
         }
@@ -103,6 +116,25 @@ impl<T: Clone> Feed<T> {
     /// Up to where the lane goes, if the calls are there up to `end`.
     fn goal(&self, end: u64) -> u64 {
         self.run.map_or(end, |run| run.end.min(end))
+    }
+
+    /// Ends the oldest deliveries that are not begun with a code, at most so many; hands out how many, and what is to be
+    /// done to come to more of them.
+    pub fn shed(&mut self, newest: &Newest<T>, count: usize, code: u8) -> (usize, Step) {
+        let shed = self.lane.shed(count, code);
+        if shed == count {
+            return (shed, Step::Again);
+        }
+        if let Some(search) = self.lane.search() {
+            return (shed, Step::Search(search));
+        }
+        let before = self.lane.next();
+        let step = match self.fill(newest, usize::MAX) {
+            Filled::Behind(from) => Step::Read { from, tail: newest.recent.start() },
+            _ if self.lane.next() > before || shed > 0 => Step::Again,
+            _ => Step::Wait(None),
+        };
+        (shed, step)
     }
 
     fn fill(&mut self, newest: &Newest<T>, max: usize) -> Filled {

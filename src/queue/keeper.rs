@@ -1,20 +1,26 @@
 //! Writes the lanes' state down every 50 ms if anything changed, and lets go of what nobody needs any more.
 //!
+//! It also sees to it that no lane keeps more than it may.
+//!
 //! When writing fails, what is to be written is kept, and lanes hand out nothing until it is written: so it stays
 //! small, and little is sent again after a crash.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::codes::FIRST_FREE;
-use super::shared::Shared;
+use super::shared::{Cell, Shared};
 use super::store::Batch;
 
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long after a failure writing is tried again.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How often at most it is said that a lane keeps more than it may.
+const ALARM_EVERY: Duration = Duration::from_secs(60);
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -155,9 +161,46 @@ impl Keeper {
     }
 }
 
+/// What lanes have given up because they kept more than they may, since it was last said.
+#[derive(Default)]
+struct Alarm(BTreeMap<u16, (u64, Option<Instant>)>);
+
+impl Alarm {
+    fn shed<T>(&mut self, lane: &Cell<T>, more: u64) {
+        let (count, said) = self.0.entry(lane.id).or_default();
+        *count += more;
+        if *count == 0 || said.is_some_and(|said| said.elapsed() < ALARM_EVERY) {
+            return;
+        }
+        tracing::error!(
+            lane = lane.name,
+            given_up = *count,
+            max_backlog = lane.max_backlog.load(Ordering::SeqCst),
+            "more calls wait for this destination than `max_backlog` in [destinations.{}.delivery] allows: the oldest \
+             are given up, dead for `backlog`; repair the destination, or raise the setting",
+            lane.name
+        );
+        (*count, *said) = (0, Some(Instant::now()));
+    }
+}
+
+/// The thread, and what is left to do when it breaks. Going on with a state that may be half of one could lose
+/// deliveries, and a restart begins with what is on disk: so lanes get nothing any more, and it is said why.
+pub fn watch<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
+    if catch_unwind(AssertUnwindSafe(|| run(shared))).is_err() {
+        shared.broken.store(true, Ordering::SeqCst);
+        shared.stalled.store(true, Ordering::SeqCst);
+        tracing::error!(
+            "a fault of the program in keeping the lanes' state: calls are accepted, deliveries stand still; restart \
+             fanout, and please report this with the lines above"
+        );
+    }
+}
+
 /// The thread: runs until the bell says stop, which is no orderly end.
 pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
     let mut retained = Instant::now();
+    let mut alarm = Alarm::default();
     loop {
         let failed = shared.stalled.load(Ordering::SeqCst);
         let Some(changed) = shared.bell.wait(if failed { AFTER_FAILURE } else { RETAIN_EVERY }) else {
@@ -165,6 +208,13 @@ pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
         };
         if (changed || failed) && !shared.bell.pause(if failed { AFTER_FAILURE } else { GATHER }) {
             return;
+        }
+        for lane in shared.lanes() {
+            let (ended, more) = shared.shed(&lane);
+            alarm.shed(&lane, ended);
+            if more {
+                shared.bell.changed();
+            }
         }
         let mut keeper = shared.keeper();
         let written = keeper.checkpoint(shared);
@@ -206,7 +256,7 @@ mod tests {
             tail: Arc::new(Tail::new(1, 0, 1 << 20)),
             clock: Arc::new(|| 0),
             decode: Arc::new(|_, _| None),
-            limits: Limits { shape: Shape::of_events(8192), parked: 10 },
+            limits: Limits { shape: Shape::of_events(8192), parked: 10, behind: 4 },
             behind_bytes: 1000,
         });
         shared.set_lanes(&["a".to_owned()]).unwrap();

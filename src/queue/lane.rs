@@ -3,8 +3,9 @@
 //! Pure: no I/O, no clock, no payloads; times are parameters. What has to be written down is collected in a [`Delta`].
 //!
 //! The *gate* lets at most one delivery of an order key out at a time, the oldest; the key's others queue behind it.
-//! When the window is full, events whose key waits for another attempt are *parked*: they leave the window and
-//! become rows, so that it can move on.
+//! When the window is full and there is nothing else to hand out, what is open at its front is *parked*: it leaves the
+//! window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
+//! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -13,12 +14,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::codes::{self, GAP, IN_FLIGHT, RETRY, UNREAD, WAITING};
 use super::delta::{Delta, Row, Saved};
+use super::left::{Found, Left, Search};
 use super::window::{Shape, Slot, Window};
 
 /// Waits longer than this are written down: milliseconds.
 const SHORT_WAIT_MS: i64 = 1000;
 /// So many chunks may wait to be written before the lane stops taking in events.
 const MAX_UNWRITTEN_CHUNKS: usize = 64;
+
+/// So many order keys may have events left in the journal; those of further keys are kept in memory like any other.
+const MAX_LEFT: usize = 1024;
+/// A chunk is parked although this share of it could be handed out: that many would keep a lane waiting for one user.
+const ACTIVE_SHARE: usize = 64;
 
 /// Sizes of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +34,13 @@ pub struct Limits {
     pub shape: Shape,
     /// How many events may be parked. At the cap, a lane whose window is full takes in nothing new.
     pub parked: usize,
+    /// How many events of one order key may queue behind its head; further ones are left in the journal.
+    pub behind: usize,
+}
+
+impl Limits {
+    /// What [`Self::behind`] is as a rule.
+    pub const BEHIND: usize = 256;
 }
 
 /// A delivery that may be attempted now.
@@ -109,12 +123,18 @@ impl Hasher for Spread {
 pub struct Lane {
     limits: Limits,
     window: Window,
-    gates: HashMap<u64, Gate, BuildHasherDefault<Spread>>,
+    gates: Gates,
     ready: VecDeque<u64>,
     retries: BinaryHeap<Reverse<(i64, u64)>>,
     parked: BTreeMap<u64, Slot>,
     /// Rows of an earlier run whose events have not been read again yet.
     resumed: BTreeMap<u64, Row>,
+    /// What is left in the journal, by order key.
+    left: HashMap<u64, Left, BuildHasherDefault<Spread>>,
+    /// Order keys of which few queue in memory and more are left.
+    hungry: VecDeque<u64>,
+    /// How far the clock that the caller goes by is ahead of wall time, in which rows are written.
+    ahead_ms: i64,
     begin: u64,
     counts: BTreeMap<u8, u64>,
     finished: u64,
@@ -133,6 +153,9 @@ impl Lane {
     /// A lane as an earlier run left it: what was not final is open again.
     pub fn resume(limits: Limits, saved: Saved) -> Self {
         let mut rows = saved.rows;
+        let left: Vec<_> =
+            rows.iter().filter_map(|(seq, row)| Some((row.order_key, Left::of(*seq, row)?))).collect();
+        rows.retain(|seq, row| Left::of(*seq, row).is_none());
         let ahead = rows.split_off(&saved.base);
         let mut lane = Self {
             limits,
@@ -142,6 +165,9 @@ impl Lane {
             retries: BinaryHeap::new(),
             parked: BTreeMap::new(),
             resumed: ahead,
+            left: HashMap::default(),
+            hungry: VecDeque::new(),
+            ahead_ms: 0,
             begin: saved.begin,
             finished: saved.counts.values().sum(),
             counts: saved.counts,
@@ -155,7 +181,17 @@ impl Lane {
             lane.parked.insert(seq, slot);
             lane.enter(seq, slot.order_key, Some(row));
         }
+        for (order_key, left) in left {
+            lane.open += left.count;
+            lane.left.insert(order_key, left);
+            lane.hungry.push_back(order_key);
+        }
         lane
+    }
+
+    /// Says how far the clock of the times that the lane is given is ahead of wall time: milliseconds.
+    pub fn set_ahead(&mut self, ms: i64) {
+        self.ahead_ms = ms;
     }
 
     /// The first sequence that the lane has not come to.
@@ -179,10 +215,106 @@ impl Lane {
             self.retire();
             return true;
         }
+        if self.leave(seq, order_key, received_at_ms) {
+            self.window.pass(UNREAD);
+            self.drop_stale_rows(seq);
+            self.retire();
+            return true;
+        }
         self.window.take_in(Slot { order_key, received_at_ms });
         let row = if self.resumed.is_empty() { None } else { self.resumed.remove(&seq) };
         self.enter(seq, order_key, row);
         true
+    }
+
+    /// Leaves an event in the journal if too many of its order key are here, or others before it are left already.
+    fn leave(&mut self, seq: u64, order_key: u64, received_at_ms: i64) -> bool {
+        if !self.left.is_empty()
+            && let Some(left) = self.left.get_mut(&order_key)
+        {
+            // From before a restart: it was taken in, and is again.
+            if seq < left.from {
+                return false;
+            }
+            if seq >= left.to {
+                left.to = seq + 1;
+                left.count += 1;
+                left.changed = true;
+                self.open += 1;
+            }
+            return true;
+        }
+        let behind = self.gates.get(&order_key).map_or(0, |gate| gate.behind.len());
+        // One with a row of its own is no candidate: what is left has none.
+        if behind < self.limits.behind || self.left.len() >= MAX_LEFT || self.resumed.contains_key(&seq) {
+            return false;
+        }
+        let left = Left { from: seq, to: seq + 1, count: 1, received_at_ms, changed: true, row_at: None };
+        self.left.insert(order_key, left);
+        self.open += 1;
+        true
+    }
+
+    /// What is to be read again, if anything; the answer goes to [`Self::take_back`].
+    pub fn search(&mut self) -> Option<Search> {
+        if self.hungry.is_empty() {
+            return None;
+        }
+        let (gates, left, limit) = (&self.gates, &self.left, self.limits.behind);
+        let room = |order_key: u64| limit.saturating_sub(behind(gates, order_key));
+        self.hungry.retain(|order_key| left.contains_key(order_key) && room(*order_key) > 0);
+        // After a restart the lane comes to what is left once more, and not before that.
+        let next = self.window.next();
+        self.hungry.iter().find_map(|order_key| {
+            let Left { from, to, .. } = *left.get(order_key).filter(|left| left.from < next)?;
+            Some(Search { order_key: *order_key, from, to: to.min(next), max: room(*order_key) })
+        })
+    }
+
+    /// Takes in what was found again. Until then it is searched for.
+    pub fn take_back(&mut self, search: Search, found: Found) {
+        let Search { order_key, from, .. } = search;
+        let Found { events, next } = found;
+        let current = self.left.get(&order_key).copied().filter(|left| left.from == from);
+        let Some(mut left) = current else { return };
+        self.hungry.retain(|hungry| *hungry != order_key);
+        self.changed = true;
+        for (seq, received_at_ms) in events {
+            left.count = left.count.saturating_sub(1);
+            left.received_at_ms = received_at_ms;
+            self.open = self.open.saturating_sub(1);
+            let slot = Slot { order_key, received_at_ms };
+            let mut row = None;
+            if !self.window.take_in_late(seq, slot) {
+                self.parked.insert(seq, slot);
+                row = Some(Row { order_key, received_at_ms, ..Row::default() });
+            }
+            if row.is_some() || left.row_at == Some(seq) {
+                self.delta.rows.insert(seq, row.clone());
+            }
+            if left.row_at == Some(seq) {
+                left.row_at = None;
+            }
+            self.enter(seq, order_key, row);
+        }
+        left.from = next.clamp(from, left.to);
+        if left.from >= left.to {
+            // What was not found the journal has lost.
+            self.open = self.open.saturating_sub(left.count);
+            self.delta.rows.extend(left.row_at.map(|at| (at, None)));
+            self.left.remove(&order_key);
+            return;
+        }
+        left.changed = true;
+        self.left.insert(order_key, left);
+        self.feed_soon(order_key);
+    }
+
+    /// Has more of a key's events read again if few of those that are here are left.
+    fn feed_soon(&mut self, order_key: u64) {
+        if behind(&self.gates, order_key) <= self.limits.behind / 4 && !self.hungry.contains(&order_key) {
+            self.hungry.push_back(order_key);
+        }
     }
 
     /// Goes past sequences that have no call. `false`: there was no room for all of them.
@@ -272,9 +404,12 @@ impl Lane {
         if self.parked.len() + self.window.open_in_front() > self.limits.parked {
             return false;
         }
-        let waits =
-            |slot: Slot| self.gates.get(&slot.order_key).is_some_and(|gate| gate.phase == Phase::Retry);
-        if !self.window.front().all(|(_, slot)| waits(slot)) {
+        let is_active = |(seq, slot): &(u64, Slot)| {
+            let gate = self.gates.get(&slot.order_key);
+            gate.is_none_or(|gate| gate.head == *seq && gate.phase != Phase::Retry)
+        };
+        let most_active = (self.limits.shape.chunk_len() / ACTIVE_SHARE).max(1);
+        if self.window.front().filter(is_active).nth(most_active).is_some() {
             return false;
         }
         for (seq, slot) in self.window.front() {
@@ -287,7 +422,7 @@ impl Lane {
                 }
                 row.attempts = gate.attempts;
                 row.first_attempt_at_ms = gate.first_attempt_at_ms;
-                row.due_at_ms = gate.due_at_ms;
+                row.due_at_ms = gate.due_at_ms.saturating_sub(self.ahead_ms);
             }
             self.delta.rows.insert(seq, Some(row));
         }
@@ -387,6 +522,9 @@ impl Lane {
             }
             None => drop(place.remove()),
         }
+        if !self.left.is_empty() && self.left.contains_key(&slot.order_key) {
+            self.feed_soon(slot.order_key);
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
         self.end(seq, code);
         self.retire();
@@ -430,7 +568,7 @@ impl Lane {
                 received_at_ms: slot.received_at_ms,
                 attempts: gate.attempts,
                 first_attempt_at_ms: gate.first_attempt_at_ms,
-                due_at_ms: at_ms,
+                due_at_ms: at_ms.saturating_sub(self.ahead_ms),
                 reason: codes::cut(reason, 300).to_owned(),
             };
             self.delta.rows.insert(seq, Some(row));
@@ -440,6 +578,87 @@ impl Lane {
         self.retries.push(Reverse((at_ms, seq)));
         self.window.set(seq, RETRY);
         true
+    }
+
+    /// Keeps a claimed delivery until a time; it was no attempt. Not written down. `false` if it is not in flight.
+    pub fn wait(&mut self, seq: u64, at_ms: i64) -> bool {
+        let Some(slot) = self.slot(seq) else { return false };
+        let Some(gate) = self.gates.get_mut(&slot.order_key) else { return false };
+        if gate.head != seq || gate.phase != Phase::InFlight {
+            return false;
+        }
+        gate.phase = Phase::Retry;
+        gate.due_at_ms = at_ms;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.retries.push(Reverse((at_ms, seq)));
+        self.window.set(seq, RETRY);
+        true
+    }
+
+    /// Gives everything back that is claimed, as if it had not been. Hands out how many deliveries that were.
+    pub fn give_back(&mut self) -> usize {
+        let claimed = self.gates.values().filter(|gate| gate.phase == Phase::InFlight);
+        let mut seqs: Vec<u64> = claimed.map(|gate| gate.head).collect();
+        seqs.sort_unstable();
+        // The last first: each goes to the front.
+        seqs.iter().rev().filter(|seq| self.release(**seq)).count()
+    }
+
+    /// Ends the oldest deliveries that are not begun with a code, at most so many. Hands out how many those were; fewer
+    /// than asked for when there are no more among those that are taken in, or when older ones are left in the journal.
+    pub fn shed(&mut self, count: usize, code: u8) -> usize {
+        let oldest_left = self.left.values().map(|left| left.from).min().unwrap_or(u64::MAX);
+        let parked = self.parked.iter().map(|(seq, slot)| (*seq, *slot));
+        let mut unbegun: Vec<(u64, Slot)> = parked
+            .chain(self.window.unclaimed())
+            .filter(|(seq, slot)| *seq < oldest_left && is_unbegun(&self.gates, *seq, *slot))
+            .take(count)
+            .collect();
+        unbegun.sort_unstable_by_key(|(seq, _)| *seq);
+        for (seq, slot) in &unbegun {
+            self.drop_unbegun(*seq, slot.order_key, code);
+            if self.left.contains_key(&slot.order_key) {
+                self.feed_soon(slot.order_key);
+            }
+        }
+        if !unbegun.is_empty() {
+            let mut ready = std::mem::take(&mut self.ready);
+            ready.retain(|seq| self.is_ready(*seq));
+            self.ready = ready;
+            self.retire();
+        }
+        if unbegun.len() < count
+            && let Some((order_key, _)) = self.left.iter().min_by_key(|(_, left)| left.from)
+        {
+            // They are the oldest now.
+            let order_key = *order_key;
+            self.feed_soon(order_key);
+        }
+        unbegun.len()
+    }
+
+    fn drop_unbegun(&mut self, seq: u64, order_key: u64, code: u8) {
+        if self.parked.contains_key(&seq) {
+            self.delta.rows.insert(seq, None);
+        }
+        if let Entry::Occupied(mut place) = self.gates.entry(order_key) {
+            let gate = place.get_mut();
+            if gate.head == seq && gate.has_row {
+                self.delta.rows.insert(seq, None);
+            }
+            if gate.head != seq {
+                if let Ok(at) = gate.behind.binary_search(&seq) {
+                    gate.behind.remove(at);
+                }
+            } else if let Some(next) = gate.behind.pop_front() {
+                *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
+                gate.has_row = self.parked.contains_key(&next);
+                self.ready.push_back(next);
+            } else {
+                place.remove();
+            }
+        }
+        self.end(seq, code);
     }
 
     /// Gives a claimed delivery back, as if it had not been claimed. `false` if it is not in flight.
@@ -459,14 +678,16 @@ impl Lane {
     /// Ends everything up to the journal's end with one code. Hands out how many deliveries that were.
     pub fn end_all(&mut self, end: u64, journalled: u64, code: u8) -> u64 {
         let left = self.unfinished(journalled);
-        let rows = std::mem::take(&mut self.resumed).into_keys();
+        let ranges = std::mem::take(&mut self.left).into_values().filter_map(|left| left.row_at);
+        let rows = std::mem::take(&mut self.resumed).into_keys().chain(ranges);
         let gates = std::mem::take(&mut self.gates).into_values();
         let heads = gates.filter(|gate| gate.has_row).map(|gate| gate.head);
         let parked = std::mem::take(&mut self.parked);
         self.delta.rows.extend(rows.chain(heads).chain(parked.keys().copied()).map(|seq| (seq, None)));
         self.delta.patches.extend(parked.keys().map(|seq| (*seq, code)));
         for seq in self.window.base()..self.next() {
-            if self.window.state(seq) >= WAITING {
+            // What is unread below the next one was left.
+            if matches!(self.window.state(seq), UNREAD | WAITING..) {
                 self.window.set(seq, code);
             }
         }
@@ -476,6 +697,7 @@ impl Lane {
             self.retire();
         }
         self.ready.clear();
+        self.hungry.clear();
         self.retries.clear();
         self.open = 0;
         self.in_flight = 0;
@@ -487,13 +709,15 @@ impl Lane {
     /// The lowest sequence that is not finished; the next one if all are.
     pub fn low(&mut self) -> u64 {
         let low = self.window.low();
-        self.parked.first_key_value().map_or(low, |(parked, _)| low.min(*parked))
+        let left = self.left.values().map(|left| left.from).min().unwrap_or(low);
+        self.parked.first_key_value().map_or(low, |(parked, _)| low.min(*parked)).min(left)
     }
 
     /// When the oldest event that was taken in and is not finished was received: milliseconds since 1970.
     pub fn oldest_received_at_ms(&mut self) -> Option<i64> {
         let low = self.low();
-        self.slot(low).map(|slot| slot.received_at_ms)
+        let left = || self.left.values().find(|left| left.from == low).map(|left| left.received_at_ms);
+        self.slot(low).map(|slot| slot.received_at_ms).or_else(left)
     }
 
     /// How many sequences that the lane has not come to are known to be finished, by an earlier run.
@@ -524,6 +748,11 @@ impl Lane {
     /// How many of them are parked.
     pub fn parked(&self) -> usize {
         self.parked.len()
+    }
+
+    /// How many events are left in the journal behind others of their order key.
+    pub fn left(&self) -> u64 {
+        self.left.values().map(|left| left.count).sum()
     }
 
     /// How many deliveries have ended, by code, since the lane began.
@@ -571,12 +800,31 @@ impl Lane {
             return None;
         }
         let mut delta = std::mem::take(&mut self.delta);
+        for (order_key, left) in self.left.iter_mut().filter(|(_, left)| left.changed) {
+            left.changed = false;
+            let before = left.row_at.replace(left.last());
+            delta.rows.extend(before.map(|at| (at, None)));
+            delta.rows.insert(left.last(), Some(left.row(*order_key)));
+        }
         self.window.changed(|number, bytes| drop(delta.chunks.insert(number, bytes)));
         delta.base = self.window.base();
         delta.needed = self.low();
         delta.begin = self.begin;
         Some(delta)
     }
+}
+
+type Gates = HashMap<u64, Gate, BuildHasherDefault<Spread>>;
+
+/// How many queue behind the head of an order key.
+fn behind(gates: &Gates, order_key: u64) -> usize {
+    gates.get(&order_key).map_or(0, |gate| gate.behind.len())
+}
+
+/// Whether nothing has been tried of a delivery that is taken in and not claimed.
+fn is_unbegun(gates: &Gates, seq: u64, slot: Slot) -> bool {
+    let Some(gate) = gates.get(&slot.order_key) else { return false };
+    gate.head != seq || (gate.phase == Phase::Ready && gate.attempts == 0)
 }
 
 #[cfg(test)]

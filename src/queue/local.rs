@@ -25,7 +25,7 @@ use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
 use super::store::{DeadRow, Store, StoreError};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
-use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, Queue, Settled};
+use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
@@ -70,7 +70,11 @@ impl Options {
     }
 
     fn limits(&self) -> Limits {
-        Limits { shape: Shape::of_events(self.window_events), parked: self.parked_events }
+        Limits {
+            shape: Shape::of_events(self.window_events),
+            parked: self.parked_events,
+            behind: Limits::BEHIND,
+        }
     }
 }
 
@@ -166,7 +170,7 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         shared.set_lanes(&options.lanes)?;
         let worker = Arc::clone(&shared);
         let thread =
-            std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::run(&worker));
+            std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::watch(&worker));
         Ok((Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) }, recovered))
     }
 
@@ -283,6 +287,7 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
                 Step::Again => tokio::task::yield_now().await,
                 Step::Read { from, tail } => self.read_for(&cell, Step::Read { from, tail }).await,
                 Step::Fetch(seqs) => self.read_for(&cell, Step::Fetch(seqs)).await,
+                Step::Search(search) => self.read_for(&cell, Step::Search(search)).await,
                 Step::Wait(None) => woken.await,
                 Step::Wait(Some(ms)) => {
                     let wait = Duration::from_millis(ms.clamp(1, LONGEST_WAIT_MS));
@@ -296,6 +301,25 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
         if let Some(cell) = self.shared.lane(lane) {
             self.shared.settle(&cell, settled);
         }
+    }
+
+    fn give_back(&self, lane: &str) {
+        if let Some(cell) = self.shared.lane(lane) {
+            self.shared.give_back(&cell);
+        }
+    }
+
+    fn set_limits(&self, lane: &str, limits: LaneLimits) {
+        if let Some(cell) = self.shared.lane(lane) {
+            self.shared.set_limits(&cell, limits);
+        }
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.shared.broken.load(Ordering::SeqCst).then(|| {
+            "deliveries stand still after a fault of the program in keeping their state; restart fanout"
+                .to_owned()
+        })
     }
 
     fn counts(&self, lane: &str) -> Option<LaneCounts> {

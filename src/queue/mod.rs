@@ -18,6 +18,7 @@ pub mod files;
 pub mod journal;
 mod keeper;
 pub mod lane;
+pub mod left;
 pub mod local;
 mod reader;
 pub mod record;
@@ -27,6 +28,7 @@ pub mod segment;
 mod shared;
 pub mod store;
 mod tail;
+mod time;
 pub mod window;
 mod writer;
 
@@ -114,6 +116,12 @@ pub enum Settled {
     },
     /// It is to be claimed again as soon as possible, and this was no attempt.
     Release,
+    /// It is to be claimed again, not before this time, and this was no attempt. Not written down: after a restart it is
+    /// claimed at once.
+    Wait {
+        /// Milliseconds since 1970.
+        at_ms: i64,
+    },
     /// It will not be tried again by itself.
     Dead(Dead),
 }
@@ -144,6 +152,14 @@ pub struct Dead {
     pub attempts: u32,
     /// The last answer, at most 512 bytes, secrets masked.
     pub answer: String,
+}
+
+/// What a lane may keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// How many of its deliveries may be unfinished. Beyond it the oldest that are not begun become dead letters of the
+    /// code `backlog`, which are counted and not listed. Default no limit.
+    pub max_backlog: Option<u64>,
 }
 
 /// Where a lane stands.
@@ -184,6 +200,16 @@ pub trait Queue<T>: Send + Sync {
 
     /// Says how claimed deliveries ended. Written down within 100 ms; a crash before that hands them out again.
     fn settle(&self, lane: &str, settled: Vec<(Id, Settled)>);
+
+    /// Gives everything back that the lane has claimed and not settled, as if it had not been claimed: for a lane that
+    /// broke and does not know what that was.
+    fn give_back(&self, lane: &str);
+
+    /// Changes what a lane may keep. Looked after within a few seconds, also while the lane claims nothing.
+    fn set_limits(&self, lane: &str, limits: LaneLimits);
+
+    /// Why no lane gets anything although there may be something, if so: what only a restart mends.
+    fn broken(&self) -> Option<String>;
 
     /// Where a lane stands; `None` for a lane that does not exist.
     fn counts(&self, lane: &str) -> Option<LaneCounts>;

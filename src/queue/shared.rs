@@ -13,11 +13,14 @@ use super::feed::{Feed, Fetched, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
 use super::lane::{Again, Lane, Limits};
+use super::left::{Found, Search};
 use super::local::{Clock, Decode, OpenError};
+use super::record::Head;
 use super::runs::Run;
 use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
-use super::{Code, Id, LaneCounts, Settled};
+use super::time::Time;
+use super::{Code, Id, LaneCounts, LaneLimits, Settled};
 
 /// How much is read from the journal at once: bytes.
 pub const BLOCK: usize = 512 << 10;
@@ -25,6 +28,13 @@ pub const BLOCK: usize = 512 << 10;
 const FETCH: usize = 16 << 10;
 /// How much is fetched at once: bytes.
 const MAX_FETCHED: usize = 1 << 20;
+/// The longest that a delivery waits: a day, which is as long as a vendor may ask, and a little: milliseconds.
+const LONGEST_DELAY_MS: i64 = 25 * 60 * 60 * 1000;
+/// The longest that one waits after a restart: the clock may have been set back meanwhile. Milliseconds.
+const LONGEST_RESUMED_DELAY_MS: i64 = 60 * 60 * 1000;
+/// How many deliveries are given up in one go, and how many goes there are before others have their turn.
+const SHED: (u64, usize) = (4096, 16);
+
 /// Waits for a time are cut into pieces of this length, in case the clock is set: milliseconds.
 pub const LONGEST_WAIT_MS: u64 = 1000;
 
@@ -39,6 +49,8 @@ pub struct Cell<T> {
     pub wake: Arc<Notify>,
     /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
     pub reads: Arc<tokio::sync::Mutex<()>>,
+    /// How many deliveries may be unfinished; the largest number where any may.
+    pub max_backlog: AtomicU64,
     state: Mutex<Feed<T>>,
 }
 
@@ -80,8 +92,11 @@ pub struct Shared<T> {
     pub tail: Arc<Tail<T>>,
     pub bell: Bell,
     pub clock: Clock,
+    time: Time,
     /// The state cannot be written down.
     pub stalled: AtomicBool,
+    /// Nor ever will be by this process.
+    pub broken: AtomicBool,
     pub closing: AtomicBool,
     keeper: Mutex<Keeper>,
     pub lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
@@ -155,8 +170,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             store: parts.store,
             tail: parts.tail,
             bell: Bell::default(),
+            time: Time::new(Arc::clone(&parts.clock)),
             clock: parts.clock,
             stalled: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             keeper: Mutex::new(Keeper::new(codes.next(), parts.loaded.total)),
             lanes: RwLock::default(),
@@ -181,8 +198,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     pub fn cell(&self, lane: &SavedLane, run: Option<Run>) -> Arc<Cell<T>> {
-        let needed = lane.saved.rows.first_key_value().map_or(lane.saved.base, |(seq, _)| *seq);
-        let state = Lane::resume(self.limits, lane.saved.clone());
+        let mut saved = lane.saved.clone();
+        let latest_ms = (self.clock)().saturating_add(LONGEST_RESUMED_DELAY_MS);
+        for row in saved.rows.values_mut().filter(|row| row.is_delivery()) {
+            row.due_at_ms = row.due_at_ms.min(latest_ms);
+        }
+        let mut state = Lane::resume(self.limits, saved);
+        let needed = state.low();
         let cell = Cell {
             id: lane.id,
             name: lane.name.clone(),
@@ -190,9 +212,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             needed: AtomicU64::default(),
             wake: Arc::default(),
             reads: Arc::default(),
+            max_backlog: AtomicU64::new(u64::MAX),
             state: Mutex::new(Feed::new(state, run, self.behind_bytes)),
         };
-        cell.needs(needed.min(lane.saved.base));
+        cell.needs(needed);
         Arc::new(cell)
     }
 
@@ -295,7 +318,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if self.stalled.load(Ordering::SeqCst) {
             return Step::Wait(Some(LONGEST_WAIT_MS));
         }
-        let now_ms = (self.clock)();
+        let now_ms = self.time.now().ms;
         let mut feed = cell.state();
         let newest = self.tail.read();
         let step = feed.step(&newest, max, now_ms);
@@ -318,6 +341,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             Step::Fetch(seqs) => {
                 let fetched = self.fetch(seqs)?;
                 cell.state().add_fetched(fetched);
+            }
+            Step::Search(search) => {
+                let found = self.find(search)?;
+                cell.state().lane.take_back(search, found);
             }
             Step::Out(_) | Step::Again | Step::Wait(_) => {}
         }
@@ -359,11 +386,75 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(fetched)
     }
 
+    /// Looks through one block of the journal.
+    fn find(&self, search: Search) -> Result<Found, ReadError> {
+        let block = self.journal.read(search.from, BLOCK)?;
+        let mut found = Found { events: Vec::new(), next: search.to };
+        if let Some((last, _)) = block.last() {
+            found.next = (last.seq + 1).min(search.to);
+        }
+        let its = |head: &Head| head.seq < search.to && head.order_key == search.order_key;
+        for (head, _) in block.iter().filter(|(head, _)| its(head)) {
+            if found.events.len() == search.max {
+                found.next = head.seq;
+                break;
+            }
+            found.events.push((head.seq, head.received_at_ms));
+        }
+        Ok(found)
+    }
+
+    /// Ends what a lane has beyond its backlog's limit, the oldest first; reads the journal for that, for a while. Hands
+    /// out how many deliveries that were, and whether there may be more.
+    pub fn shed(&self, cell: &Cell<T>) -> (u64, bool) {
+        let max = cell.max_backlog.load(Ordering::SeqCst);
+        let mut ended = 0;
+        for _ in 0..SHED.1 {
+            if max == u64::MAX || self.stalled.load(Ordering::SeqCst) {
+                return (ended, false);
+            }
+            let number = self.number(&Code::Dead("backlog".to_owned()));
+            let mut feed = cell.state();
+            let newest = self.tail.read();
+            let excess = feed.lane.unfinished(newest.journalled).saturating_sub(max).min(SHED.0);
+            if excess == 0 {
+                return (ended, false);
+            }
+            let (shed, step) = feed.shed(&newest, usize::try_from(excess).unwrap_or(usize::MAX), number);
+            drop((newest, feed));
+            ended += shed as u64;
+            if matches!(step, Step::Wait(_)) {
+                return (ended, false);
+            }
+            let Ok(_turn) = cell.reads.try_lock() else { return (ended, true) };
+            if let Err(error) = self.read_for(cell, step) {
+                tracing::error!(lane = cell.name, %error, "the journal cannot be read; trying again");
+                return (ended, false);
+            }
+        }
+        (ended, true)
+    }
+
+    pub fn set_limits(&self, cell: &Cell<T>, limits: LaneLimits) {
+        cell.max_backlog.store(limits.max_backlog.unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.bell.changed();
+    }
+
+    pub fn give_back(&self, cell: &Cell<T>) {
+        let count = cell.state().lane.give_back();
+        tracing::info!(lane = cell.name, count, "what a lane had claimed is handed out again");
+        cell.wake.notify_waiters();
+    }
+
     pub fn settle(&self, cell: &Cell<T>, settled: Vec<(Id, Settled)>) {
-        let now_ms = (self.clock)();
+        let now = self.time.now();
+        let (now_ms, wall_ms) = (now.ms, now.ms.saturating_sub(now.ahead_ms));
+        let due =
+            |at_ms: i64| now_ms.saturating_add(at_ms.saturating_sub(wall_ms).clamp(0, LONGEST_DELAY_MS));
         // Most of a block end alike.
         let mut latest: Option<(Code, u8)> = None;
         let mut feed = cell.state();
+        feed.lane.set_ahead(now.ahead_ms);
         for (Id(seq), how) in settled {
             match how {
                 Settled::Done(code) => {
@@ -374,13 +465,15 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                     feed.lane.done(seq, number);
                 }
                 Settled::Later { at_ms, since_ms, reason } => {
-                    feed.lane.later(seq, Again { at_ms, since_ms, reason: &reason }, now_ms);
+                    let again = Again { at_ms: due(at_ms), since_ms, reason: &reason };
+                    feed.lane.later(seq, again, now_ms);
                 }
+                Settled::Wait { at_ms } => drop(feed.lane.wait(seq, due(at_ms))),
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));
                     if feed.lane.done(seq, number).is_some() {
-                        feed.dead.push(DeadRow { seq, number, at_ms: now_ms, dead });
+                        feed.dead.push(DeadRow { seq, number, at_ms: wall_ms, dead });
                     }
                 }
             }
@@ -449,6 +542,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// Ends in order; blocks on the disk.
     pub fn close(&self) {
         self.journal.close();
+        if self.broken.load(Ordering::SeqCst) {
+            return;
+        }
         if !self.keeper().checkpoint(self) {
             tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
         }

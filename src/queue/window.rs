@@ -164,6 +164,29 @@ impl Window {
         self.next += 1;
     }
 
+    /// Takes in a sequence that was passed and left open. `false` if it is not kept here any more.
+    pub fn take_in_late(&mut self, seq: u64, slot: Slot) -> bool {
+        if seq >= self.next || self.state(seq) != UNREAD {
+            return false;
+        }
+        let Some((chunk, at)) = self.place(seq) else { return false };
+        let Some(place) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.slots.get_mut(at)) else {
+            return false;
+        };
+        *place = slot;
+        self.set(seq, WAITING);
+        self.low = self.low.min(seq);
+        true
+    }
+
+    /// The sequences in the window that are open and not claimed, from the oldest on.
+    pub fn unclaimed(&mut self) -> impl Iterator<Item = (u64, Slot)> + '_ {
+        let low = self.low();
+        (low..self.next)
+            .filter(|seq| self.state(*seq) == WAITING)
+            .filter_map(|seq| self.slot(seq).map(|slot| (seq, slot)))
+    }
+
     /// Begins again at a sequence far ahead; nothing may be open. Hands out the chunks that are left behind.
     pub fn jump(&mut self, seq: u64, mut left: impl FnMut(u64, Vec<u8>)) {
         for (number, chunk) in (self.first_chunk..).zip(self.chunks.drain(..)) {

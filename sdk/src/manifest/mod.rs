@@ -47,6 +47,7 @@ use crate::problem::Problem;
 
 pub use bound::Plan;
 pub use run::{Run, Said, Told};
+pub(crate) use units::rate;
 
 /// A vendor as its manifest describes it, without settings.
 #[derive(Debug)]

@@ -137,11 +137,15 @@ fn delivery<'a>(reader: &mut Reader<'a>, destination: &Section<'a>) -> Option<De
     let retry_for = reader.time(&section, "retry_for");
     let max_concurrency = reader.count(&section, "max_concurrency");
     let linger = reader.time(&section, "linger");
+    let rate_limit = reader.rate(&section, "rate_limit");
+    let max_backlog = reader.count(&section, "max_backlog");
     let allow_private_networks = reader.flag(&section, "allow_private_networks");
     Some(Delivery {
         retry_for: retry_for?,
         max_concurrency,
         linger,
+        rate_limit,
+        max_backlog,
         allow_private_networks: allow_private_networks?,
     })
 }

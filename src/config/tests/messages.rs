@@ -293,6 +293,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "f.toml:9:19: `destinations.webhook.delivery.max_concurrency` is 0; use a whole number from 1 to 256",
     ),
     (
+        "+[destinations.webhook]\nsettings.url = \"https://a.b\"\n[destinations.webhook.delivery]\nrate_limit = \"100/s\"",
+        "f.toml:9:14: `destinations.webhook.delivery.rate_limit` is \"100/s\", not a rate; write how many `requests`, `items` or `bytes` in which time, such as \"100 requests per 10 s\"",
+    ),
+    (
         "+[destinations.webhook]\nsettings.url = \"https://a.b\"\nsettings.headers = 99999999999999999999",
         "f.toml:8:20: the number is too large; use a smaller one, or a text",
     ),

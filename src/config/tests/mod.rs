@@ -159,6 +159,8 @@ fn every_setting_is_taken() {
         [destinations.b-hook.delivery]
         retry_for = "2 h"
         max_concurrency = 9
+        rate_limit = "100 requests per 10 s"
+        max_backlog = 5000000
         linger = "250 ms"
         allow_private_networks = true
         [destinations.a]
@@ -210,6 +212,8 @@ fn every_setting_is_taken() {
         retry_for: Duration::from_secs(7200),
         max_concurrency: Some(9),
         linger: Some(Duration::from_millis(250)),
+        rate_limit: Rate::parse("100 requests per 10 s"),
+        max_backlog: Some(5_000_000),
         allow_private_networks: true,
     };
     assert_eq!(hook.delivery, delivery);

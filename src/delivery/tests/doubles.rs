@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Status};
-use crate::queue::{AppendError, Appended, Claimed, Code, Entry, Id, LaneCounts, Queue, Settled};
+use crate::queue::{AppendError, Appended, Claimed, Code, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
 use crate::routing::Target;
 
 pub const START_MS: i64 = 1_000_000;
@@ -53,6 +53,8 @@ pub struct FakeQueue {
     closed: AtomicBool,
     pub claims: AtomicUsize,
     pub settled: Mutex<Vec<Settled>>,
+    pub values: Mutex<HashMap<String, Vec<u8>>>,
+    pub limits: Mutex<LaneLimits>,
 }
 
 impl FakeQueue {
@@ -197,6 +199,10 @@ impl Queue<Arc<Event>> for FakeQueue {
                     delivery.first_ms = Some(since_ms);
                     delivery.attempt += 1;
                 }
+                Settled::Wait { at_ms } => {
+                    delivery.not_before_ms = at_ms;
+                    delivery.first_ms = delivery.first_ms.filter(|_| delivery.attempt > 1);
+                }
                 Settled::Release if delivery.attempt == 1 => delivery.first_ms = None,
                 Settled::Release => {}
                 end => delivery.end = Some(end),
@@ -204,6 +210,20 @@ impl Queue<Arc<Event>> for FakeQueue {
         }
         drop(deliveries);
         self.changed.notify_waiters();
+    }
+
+    fn give_back(&self, _: &str) {
+        for delivery in self.deliveries.lock().unwrap().iter_mut().filter(|delivery| delivery.end.is_none()) {
+            delivery.claimed = false;
+        }
+    }
+
+    fn set_limits(&self, _: &str, limits: LaneLimits) {
+        *self.limits.lock().unwrap() = limits;
+    }
+
+    fn broken(&self) -> Option<String> {
+        None
     }
 
     fn counts(&self, _: &str) -> Option<LaneCounts> {
@@ -214,12 +234,13 @@ impl Queue<Arc<Event>> for FakeQueue {
         0
     }
 
-    fn get(&self, _: &str) -> Option<Vec<u8>> {
-        None
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.values.lock().unwrap().get(key).cloned()
     }
 
-    fn put(&self, _: &str, _: &[u8]) -> Result<(), AppendError> {
-        Err(AppendError::Closed)
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), AppendError> {
+        self.values.lock().unwrap().insert(key.to_owned(), value.to_owned());
+        Ok(())
     }
 
     async fn close(&self) {
@@ -234,6 +255,8 @@ pub enum Play {
     All(u64, Outcome),
     /// One outcome for each item.
     Each(Vec<Outcome>),
+    /// It answers 503 and asks to wait so many seconds.
+    Unavailable(u64),
     /// Nothing, ever.
     Hang,
     /// The adapter breaks.
@@ -326,6 +349,13 @@ impl Destination for Vendor {
         match play {
             Play::Hang => std::future::pending().await,
             Play::Panic => panic!("as scripted"),
+            Play::Unavailable(seconds) => {
+                let outcome = Outcome::Retry { after: Some(Duration::from_secs(seconds)) };
+                items
+                    .iter()
+                    .map(|_| Verdict { answer: "503 busy".into(), ..verdict(outcome.clone()) })
+                    .collect()
+            }
             Play::Each(outcomes) => outcomes.into_iter().map(verdict).collect(),
             Play::All(delay, outcome) => {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -357,6 +387,10 @@ pub struct Counts {
     pub ended: Mutex<HashMap<(&'static str, &'static str), u64>>,
     pub attempts: Mutex<u64>,
     pub warned: Mutex<u64>,
+    /// What closed and opened, in order.
+    pub closed: Mutex<Vec<(&'static str, bool)>>,
+    /// Breaks at this attempt, counted from 1.
+    pub break_at: AtomicUsize,
 }
 
 impl Counts {
@@ -371,7 +405,13 @@ impl Observer for Counts {
     }
 
     fn attempted(&self, _: &str, _: Duration) {
-        *self.attempts.lock().unwrap() += 1;
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        *attempts += 1;
+        assert_ne!(*attempts, self.break_at.load(Ordering::SeqCst) as u64, "as told");
+    }
+
+    fn closed(&self, _: &str, cause: &'static str, closed: bool) {
+        self.closed.lock().unwrap().push((cause, closed));
     }
 
     fn warned(&self, _: &str, warnings: &[Warning]) {
@@ -395,15 +435,35 @@ pub fn bench(items: usize, script: impl FnMut(&Seen) -> Play + Send + 'static) -
     bench_with(Limits { items, bytes: 100, linger, concurrency: Some(4), rates: Vec::new() }, script)
 }
 
-pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'static) -> Bench {
-    let start = Instant::now();
-    let vendor = Arc::new(Vendor {
+pub fn vendor(
+    limits: Limits,
+    start: Instant,
+    script: impl FnMut(&Seen) -> Play + Send + 'static,
+) -> Arc<Vendor> {
+    Arc::new(Vendor {
         limits,
         seen: Mutex::default(),
         most_at_once: Mutex::default(),
         start,
         script: Mutex::new(Box::new(script)),
-    });
+    })
+}
+
+pub fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
+    LaneSpec {
+        name: "vendor".into(),
+        destination: vendor.clone(),
+        transport: Arc::new(NoTransport),
+        target: Target::new("vendor", "Vendor", &[], false, source.map(|source| vec![source.to_owned()])),
+        every_call: false,
+        policy: Policy::default(),
+        paused: false,
+    }
+}
+
+pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'static) -> Bench {
+    let start = Instant::now();
+    let vendor = vendor(limits, start, script);
     let clock = Arc::new(TestClock(start));
     let queue = Arc::new(FakeQueue {
         clock: clock.clone(),
@@ -412,18 +472,12 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         closed: AtomicBool::new(false),
         claims: AtomicUsize::new(0),
         settled: Mutex::default(),
+        values: Mutex::default(),
+        limits: Mutex::default(),
     });
     let counts = Arc::<Counts>::default();
     let services = Services { queue: queue.clone(), clock, observer: counts.clone(), random: || 0.5 };
-    let spec = LaneSpec {
-        name: "vendor".into(),
-        destination: vendor.clone(),
-        transport: Arc::new(NoTransport),
-        target: Target::new("vendor", "Vendor", &[], false, Some(vec!["web".to_owned()])),
-        every_call: false,
-        policy: Policy::default(),
-        paused: false,
-    };
+    let spec = spec(&vendor, Some("web"));
     Bench { start, queue, vendor, counts, lanes: Lanes::new(services), spec }
 }
 
@@ -440,6 +494,12 @@ impl Bench {
 
     pub fn add(&self, users: &[&str]) {
         users.iter().for_each(|user| self.queue.add(user));
+    }
+
+    /// Adds an event of a user who has no other.
+    pub fn add_numbered(&self, user: u64) {
+        let text = format!(r#"{{"type":"identify","userId":"user {user}","messageId":"m"}}"#);
+        self.queue.add_call(1_000_000 + user, &text);
     }
 
     pub fn status(&self) -> Status {

@@ -1,6 +1,8 @@
 //! Lanes against a scripted vendor, in paused time.
 
 mod doubles;
+mod order;
+mod whole;
 
 use std::collections::HashMap;
 use std::sync::Arc;

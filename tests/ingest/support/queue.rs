@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use fanout::queue::{AppendError, Appended, Claimed, Entry, Id, LaneCounts, Queue, Settled};
+use fanout::queue::{AppendError, Appended, Claimed, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
 use fanout_sdk::event::Event;
 
 /// See the module.
@@ -73,6 +73,14 @@ impl Queue<Arc<Event>> for MemoryQueue {
     }
 
     fn settle(&self, _: &str, _: Vec<(Id, Settled)>) {}
+
+    fn give_back(&self, _: &str) {}
+
+    fn set_limits(&self, _: &str, _: LaneLimits) {}
+
+    fn broken(&self) -> Option<String> {
+        None
+    }
 
     fn counts(&self, _: &str) -> Option<LaneCounts> {
         None

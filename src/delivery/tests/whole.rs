@@ -1,0 +1,209 @@
+//! What a lane does about its destination as a whole: failing, paused, throttled, too fast, and its own faults.
+
+use super::*;
+
+const HOUR: u64 = 3_600_000;
+
+/// Twenty users, one event each.
+fn crowd(bench: &Bench) {
+    (0..20).for_each(|user| bench.add_numbered(user));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_without_exception_is_probed_gently_and_recovers_by_itself() {
+    let mut bench =
+        bench(
+            1,
+            |(_, at, _)| {
+                if *at < 6 * HOUR { Play::All(5, RETRY) } else { Play::All(5, Outcome::Delivered) }
+            },
+        );
+    bench.spec.policy.retry_for = Duration::from_secs(1800);
+    crowd(&bench);
+    bench.go().await;
+    bench.until(10_000).await;
+    assert_eq!(bench.status().closed, Some(Cause::Failing));
+    bench.until(HOUR).await;
+    let times = bench.vendor.times();
+    let later: Vec<_> = times.iter().copied().filter(|at| *at > 600_000).collect();
+    assert!(
+        later.windows(2).all(|pair| pair[1] - pair[0] >= 150_000),
+        "a probe at most every 150 s: {later:?}"
+    );
+    assert!(times.len() < 80, "{}", times.len());
+    crowd(&bench);
+    bench.queue.drained().await;
+    // It was down for six hours, and events are tried for half of one: that time stood still.
+    assert!(bench.queue.ends().iter().all(|(end, _)| end == "Delivered"), "{:?}", bench.queue.ends());
+    assert!(bench.start.elapsed() < Duration::from_millis(6 * HOUR + 700_000));
+    assert_eq!(*bench.counts.closed.lock().unwrap(), [("failing", true), ("failing", false)]);
+    assert_eq!(bench.status().closed, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_always_fails_among_good_ones_closes_nothing_and_ends_in_its_time() {
+    let mut bench =
+        bench(
+            1,
+            |(_, _, users)| {
+                if users == &["bad"] { Play::All(0, RETRY) } else { Play::All(0, Outcome::Delivered) }
+            },
+        );
+    bench.spec.policy.retry_for = Duration::from_secs(600);
+    bench.add(&["bad"]);
+    bench.go().await;
+    for second in 1..700 {
+        bench.until(second * 1000).await;
+        bench.add(&["good"]);
+    }
+    assert_eq!(bench.queue.ends()[0].0, "dead expired");
+    bench.queue.drained().await;
+    assert!(bench.counts.closed.lock().unwrap().is_empty());
+    assert_eq!(bench.counts.of("delivered", ""), 699);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_503_that_names_a_time_pauses_the_destination_and_uses_up_no_attempt() {
+    let mut bench =
+        bench(
+            1,
+            |(_, at, _)| if *at < 5000 { Play::Unavailable(60) } else { Play::All(0, Outcome::Delivered) },
+        );
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(1000).await;
+    bench.add(&["bb"]);
+    bench.until(59_000).await;
+    assert_eq!((bench.status().closed, bench.vendor.times().len()), (Some(Cause::Throttled), 1));
+    bench.queue.drained().await;
+    assert_eq!(bench.vendor.times(), [0, 60_000, 60_000]);
+    assert_eq!(bench.queue.ends(), vec![("Delivered".to_owned(), 1); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_no_time_in_which_events_are_tried_even_across_restarts() {
+    let mut bench =
+        bench(
+            1,
+            |(_, at, _)| {
+                if *at < 50 * HOUR { Play::All(0, RETRY) } else { Play::All(0, Outcome::Delivered) }
+            },
+        );
+    bench.spec.policy.retry_for = Duration::from_secs(3600);
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(100).await;
+    assert!(bench.lanes.pause("vendor", true));
+    bench.until(20 * HOUR).await;
+    bench.spec.paused = true;
+    bench.go().await;
+    bench.until(50 * HOUR).await;
+    assert!(bench.lanes.pause("vendor", false));
+    bench.queue.drained().await;
+    assert_eq!(bench.queue.ends(), [("Delivered".to_owned(), 2)]);
+    bench.lanes.shutdown(bench.start).await;
+    assert_eq!(
+        bench.queue.values.lock().unwrap()["stood_still/vendor"],
+        (50 * HOUR - 100).to_string().as_bytes()
+    );
+    assert_eq!(*bench.counts.closed.lock().unwrap(), [("paused", true), ("paused", true), ("paused", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_survive_a_restart_without_loss_or_hammering() {
+    let mut bench = bench(1, |(_, at, _)| {
+        Play::All(0, if *at < 2 * HOUR { Outcome::Unauthorised } else { Outcome::Delivered })
+    });
+    bench.spec.policy.retry_for = Duration::from_secs(600);
+    crowd(&bench);
+    bench.go().await;
+    for restart in 1..4 {
+        bench.until(restart * 600_000).await;
+        assert_eq!(bench.status().closed, Some(Cause::Unauthorised));
+        bench.go().await;
+    }
+    bench.until(2 * HOUR - 1).await;
+    assert!(bench.vendor.times().len() < 60, "{:?}", bench.vendor.times());
+    bench.queue.drained().await;
+    assert_eq!(bench.queue.ends(), vec![("Delivered".to_owned(), 1); 20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_rate_is_kept_beside_the_published_ones() {
+    let mut bench = bench(1, |_| Play::All(0, Outcome::Delivered));
+    bench.spec.policy.rate_limit = Rate::parse("10 items per 10 s");
+    crowd(&bench);
+    bench.go().await;
+    bench.queue.drained().await;
+    let times = bench.vendor.times();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 999), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_over_its_rate_waits_without_an_attempt_and_others_go_on() {
+    let rates = vec![Rate { count: 1, unit: RateUnit::Items, per: Duration::from_secs(60), per_user: true }];
+    let linger = Duration::ZERO;
+    let limits = Limits { items: 1, bytes: 100, linger, concurrency: None, rates };
+    let mut bench = bench_with(limits, |_| Play::All(0, Outcome::Delivered));
+    bench.add(&["a", "a", "bb", "ccc", "a"]);
+    bench.go().await;
+    bench.queue.drained().await;
+    let (times, ends) = (bench.vendor.times(), bench.queue.ends());
+    assert_eq!(times[..3], [0, 0, 0]);
+    assert!(times[3] >= 60_000 && times[4] - times[3] >= 60_000 && times[4] < 121_000, "{times:?}");
+    assert_eq!(ends, vec![("Delivered".to_owned(), 1); 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_of_the_vendor_it_opens_step_by_step() {
+    let mut bench = bench_with(
+        Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates: Vec::new() },
+        |(_, at, _)| if *at < 60_000 { Play::All(10, RETRY) } else { Play::All(100, Outcome::Delivered) },
+    );
+    crowd(&bench);
+    bench.go().await;
+    bench.until(59_000).await;
+    *bench.vendor.most_at_once.lock().unwrap() = (0, 0);
+    (20..400).for_each(|user| bench.add_numbered(user));
+    bench.queue.drained().await;
+    let times = bench.vendor.times();
+    let opened = times.iter().position(|at| *at > 60_000).unwrap();
+    let in_the_first = |ms: u64| times[opened..].iter().filter(|at| **at < times[opened] + ms).count();
+    assert_eq!((in_the_first(100), in_the_first(200)), (1, 3), "{:?}", &times[opened..]);
+    assert_eq!(bench.vendor.most_at_once.lock().unwrap().1, 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_breaks_is_started_again_and_what_it_had_claimed_goes_on_in_order() {
+    let mut bench = bench(1, |_| Play::All(10, Outcome::Delivered));
+    bench.counts.break_at.store(3, Ordering::SeqCst);
+    bench.add(&["a", "a", "bb", "bb", "a"]);
+    bench.go().await;
+    bench.queue.drained().await;
+    assert!(bench.queue.ends().iter().all(|(end, _)| end == "Delivered"));
+    let again = bench.vendor.times().into_iter().find(|at| *at >= 1000);
+    assert_eq!(again, Some(1520), "after three quarters of two seconds");
+    assert_eq!(bench.lanes.status().len(), 1);
+    bench.lanes.shutdown(bench.start).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_waits_after_a_fault_stops_at_once() {
+    let mut bench = bench(1, |_| Play::All(10, Outcome::Delivered));
+    bench.counts.break_at.store(1, Ordering::SeqCst);
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.until(100).await;
+    bench.lanes.shutdown(bench.start + Duration::from_secs(3600)).await;
+    assert_eq!((bench.start.elapsed(), bench.queue.claimed()), (Duration::from_millis(100), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lane_may_keep_reaches_the_queue() {
+    let mut bench = bench(1, |_| Play::All(10, Outcome::Delivered));
+    bench.spec.policy.max_backlog = Some(7);
+    bench.go().await;
+    assert_eq!(bench.queue.limits.lock().unwrap().max_backlog, Some(7));
+    bench.lanes.start_disabled("vendor".into(), bench.start).await;
+    assert_eq!(bench.queue.limits.lock().unwrap().max_backlog, None);
+}
