@@ -85,6 +85,10 @@ pub trait Runs<T>: Queue<T> {
     /// Removes a run with its counts and dead letters; no other lane. Blocks on the disk.
     fn remove_run(&self, lane: &str) -> Result<(), AppendError>;
 
+    /// When the oldest call was received that is retained, where older ones have been let go: milliseconds since 1970.
+    /// Blocks on the disk.
+    fn kept_from_ms(&self) -> Result<Option<i64>, Unreadable>;
+
     /// Reads some retained calls, and what has become of them in a lane. Blocks on the disk.
     fn retained(&self, lane: &str, start: Start) -> Result<Passage<T>, Unreadable>;
 }

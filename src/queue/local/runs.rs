@@ -47,6 +47,10 @@ impl<T: Clone + Send + Sync + 'static> Runs<T> for LocalQueue<T> {
         Ok(())
     }
 
+    fn kept_from_ms(&self) -> Result<Option<i64>, Unreadable> {
+        self.shared.kept_from_ms().map_err(|error| Unreadable(error.to_string()))
+    }
+
     fn retained(&self, lane: &str, start: Start) -> Result<Passage<T>, Unreadable> {
         let shared = &*self.shared;
         let unreadable = |error: ReadError| Unreadable(error.to_string());
