@@ -93,7 +93,6 @@ pub enum Command {
     /// ones is left out. Times are written as 2026-11-22T10:00:00Z, as 2026-11-22, or as how long ago: 2h, 7d.
     #[command(
         subcommand_negates_reqs = true,
-        args_conflicts_with_subcommands = true,
         after_help = "Examples:\n  fanout replay --to webhook --since 2h --dry-run\n  \
         fanout replay --to webhook --since 2026-11-20 --until 2026-11-21 --rate '100 per 1 s'\n  \
         fanout replay --to webhook --since 7d --user u1 --all\n  fanout replay list\n  fanout replay cancel 3"

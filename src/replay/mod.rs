@@ -264,11 +264,11 @@ impl Replays {
             return;
         };
         ended.notified().await;
+        self.means.lanes.stop(&lane, Instant::now()).await;
         let _changing = self.changing.lock().await;
         if !self.means.queue.counts(&lane).is_some_and(|counts| counts.done) {
             return; // Cancelled, or the program ends.
         }
-        self.means.lanes.stop(&lane, Instant::now()).await;
         if let Err(refusal) = self.end(&mut kept, State::Done).await {
             tracing::error!(replay = kept.id, "the end of a replay is not written down: {}", refusal.message);
         }
