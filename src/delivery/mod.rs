@@ -5,6 +5,7 @@
 
 mod backoff;
 mod batch;
+mod beside;
 mod disabled;
 mod gate;
 mod keep;
@@ -25,13 +26,16 @@ use std::time::Duration;
 
 use fanout_sdk::destination::{Clock, Destination, Rate, Transport};
 use fanout_sdk::event::{Event, Warning};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use beside::{Replay, Select};
 pub use gate::Cause;
 pub use outcome::Label;
 pub use suppression::Suppression;
+
+use beside::Beside;
 
 use crate::queue::{LaneLimits, Queue};
 use crate::routing::Target;
@@ -140,6 +144,13 @@ pub struct LastError {
     pub what: String,
 }
 
+/// A lane's part: the one that follows a destination's newest events, or a replay beside it.
+#[derive(Clone)]
+struct Role {
+    beside: Arc<Beside>,
+    replay: Option<Replay>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Run,
@@ -159,13 +170,20 @@ struct Running {
 pub struct Lanes {
     services: Services,
     running: Mutex<BTreeMap<Arc<str>, Running>>,
+    /// What the lane of each destination shares with its replays.
+    beside: Mutex<BTreeMap<Arc<str>, Arc<Beside>>>,
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Lanes {
     /// No lanes yet.
     pub fn new(services: Services) -> Lanes {
-        Lanes { services, running: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        Lanes {
+            services,
+            running: Mutex::default(),
+            beside: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
@@ -176,18 +194,54 @@ impl Lanes {
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
         let suppression = spec.suppression.clone();
+        let beside = Arc::new(Beside::new(&work::rates(&spec), lane::concurrency(&spec)));
+        self.shared().insert(name.clone(), beside.clone());
+        let role = Role { beside, replay: None };
         self.services.queue.set_limits(&name, LaneLimits { max_backlog: spec.policy.max_backlog });
-        let (services, told, shown) = (self.services.clone(), commands.clone(), status.clone());
-        let lane = move || lane::Lane::new(spec.clone(), services.clone(), told.clone(), shown.clone()).run();
-        let task = supervise::run(name.clone(), self.services.clone(), commands, lane);
-        let task = Some(tokio::spawn(task));
+        let work = supervised(name.clone(), spec, role, self.services.clone(), commands, status.clone());
+        let task = Some(tokio::spawn(work));
         self.running().insert(name, Running { command, status, suppression, task });
+    }
+
+    /// Starts a replay beside the lane of its destination, whose rates, requests at one time and pauses it shares; who is
+    /// told what happens is its own. It ends by itself when everything is finished, and says so; then it is still to be
+    /// stopped. `None` where the destination has no lane. Replays of a destination whose lane is replaced send nothing
+    /// until they are started again.
+    pub async fn start_replay(
+        &self,
+        spec: LaneSpec,
+        replay: Replay,
+        observer: Arc<dyn Observer>,
+        deadline: Instant,
+    ) -> Option<Arc<Notify>> {
+        let _changing = self.changing.lock().await;
+        let beside = self.shared().get(&spec.name).cloned()?;
+        let name = replay.lane.clone();
+        self.end(Some(&name), deadline).await;
+        let (command, commands) = watch::channel(Command::Run);
+        let status = Arc::<Mutex<Status>>::default();
+        let role = Role { beside, replay: Some(replay) };
+        let services = Services { observer, ..self.services.clone() };
+        let work = supervised(name.clone(), spec, role, services, commands, status.clone());
+        let ended = Arc::new(Notify::new());
+        let told = ended.clone();
+        let task = Some(tokio::spawn(async move {
+            work.await;
+            told.notify_one();
+        }));
+        self.running().insert(name, Running { command, status, suppression: None, task });
+        Some(ended)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Beside>>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the lane of a disabled destination, which skips every event.
     pub async fn start_disabled(&self, name: Arc<str>, deadline: Instant) {
         let _changing = self.changing.lock().await;
         self.end(Some(&name), deadline).await;
+        self.shared().remove(&name);
         let (command, commands) = watch::channel(Command::Run);
         self.services.queue.set_limits(&name, LaneLimits::default());
         let (lane, services, told) = (name.clone(), self.services.clone(), commands.clone());
@@ -234,11 +288,10 @@ impl Lanes {
     }
 
     /// While a replay writes to a destination's vendor beside its lane, everything is sent, unchanged or not. To be
-    /// called before the replay's first request and after its last, and again with `true` when the lane was given
-    /// another [`LaneSpec`] meanwhile.
-    pub fn bypass_unchanged(&self, name: &str, is_bypassed: bool) {
+    /// called with `true` before the replay's first request and with `false` after its last, for each replay.
+    pub fn bypass_unchanged(&self, name: &str, begins: bool) {
         match self.suppression(name) {
-            Some(suppression) => suppression.bypass(is_bypassed),
+            Some(suppression) => suppression.bypass(begins),
             None => suppression::forget_saved(&*self.services.queue, name),
         }
     }
@@ -292,6 +345,23 @@ impl Lanes {
             self.running().remove(&lane);
         }
     }
+}
+
+/// The work of a lane, begun again when it breaks.
+fn supervised(
+    name: Arc<str>,
+    spec: LaneSpec,
+    role: Role,
+    services: Services,
+    commands: watch::Receiver<Command>,
+    status: Arc<Mutex<Status>>,
+) -> impl Future<Output = ()> {
+    let (of_lane, told) = (services.clone(), commands.clone());
+    let lane = move || {
+        let (spec, role, services) = (spec.clone(), role.clone(), of_lane.clone());
+        lane::Lane::new(spec, role, services, told.clone(), status.clone()).run()
+    };
+    supervise::run(name, services, commands, lane)
 }
 
 #[cfg(test)]

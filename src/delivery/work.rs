@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use fanout_sdk::superseded::Left;
 use tokio::time::Instant;
 
-use super::limiter::{Limited, Limiter};
+use super::limiter::Limited;
 use super::outcome::Label;
-use super::{LaneSpec, Services, Suppression, request};
+use super::{LaneSpec, Role, Services, Suppression, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
 
@@ -41,8 +41,8 @@ pub(super) struct Sent {
 pub(super) struct Work {
     pub(super) spec: LaneSpec,
     pub(super) services: Services,
+    pub(super) role: Role,
     memory: Memory,
-    limiter: Limiter,
     requests_kept: AtomicUsize,
     suppression: Option<Arc<Suppression>>,
 }
@@ -77,21 +77,34 @@ impl NotSent {
     }
 }
 
+/// Every rate to be kept: those that are published, and the one that is configured.
+pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
+    spec.destination.limits().rates.iter().chain(&spec.policy.rate_limit).cloned().collect()
+}
+
 impl Work {
-    pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let published = spec.destination.limits().rates.iter();
-        let rates: Vec<_> = published.chain(&spec.policy.rate_limit).cloned().collect();
+    pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
         let requests_kept = AtomicUsize::new(0);
-        let limiter = Limiter::new(&rates, Instant::now());
-        let suppression = spec.suppression.clone().filter(|suppression| suppression.is_of(&spec.name));
+        // What a replay sends was asked for.
+        let suppression = spec.suppression.clone().filter(|_| role.replay.is_none());
+        let suppression = suppression.filter(|suppression| suppression.is_of(&spec.name));
         if let Some(suppression) = &suppression {
             suppression.start(&*services.queue);
         }
-        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter, requests_kept, suppression }
+        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES), requests_kept, suppression }
+    }
+
+    /// The lane's name in the queue.
+    pub(super) fn lane(&self) -> &str {
+        self.role.replay.as_ref().map_or(&self.spec.name, |replay| &replay.lane)
     }
 
     /// Decides whether the event is sent, and renders it.
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
+        let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
+        if let Some(reason) = left_out {
+            return Err(NotSent::skipped(reason));
+        }
         let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
             Left::Whole => &delivery.payload,
             Left::Part(event) => &Arc::from(event),
@@ -150,11 +163,13 @@ impl Work {
 
     /// One attempt, as the task that it runs in.
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
-        self.limiter.wait_for(RateUnit::Items, items.len()).await;
+        // Of all lanes to this vendor together no more are under way than it takes.
+        let _slot = self.role.beside.slot().await;
+        let limiter = &self.role.beside.limiter;
+        limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
         let waited_us = AtomicU64::new(0);
-        let transport =
-            Limited { transport: &*self.spec.transport, limiter: &self.limiter, waited_us: &waited_us };
+        let transport = Limited { transport: &*self.spec.transport, limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -225,7 +240,7 @@ impl Settlement {
         if let Some(suppression) = &work.suppression {
             suppression.settled(&self.settled, work.services.clock.now_ms());
         }
-        work.services.queue.settle(&work.spec.name, self.settled);
+        work.services.queue.settle(work.lane(), self.settled);
         for (label, count) in self.counts {
             work.services.observer.ended(&work.spec.name, label, count);
         }

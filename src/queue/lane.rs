@@ -218,6 +218,16 @@ impl Lane {
         true
     }
 
+    /// Lets go of everything before the next sequence; nothing may be open. A restart begins there.
+    pub fn let_go(&mut self) {
+        let next = self.next();
+        if self.window.base() < next {
+            let chunks = &mut self.delta.chunks;
+            self.window.jump(next, |number, bytes| drop(chunks.insert(number, bytes)));
+            self.changed = true;
+        }
+    }
+
     /// Rows of events up to here that did not turn up again are of no use.
     fn drop_stale_rows(&mut self, up_to: u64) {
         while let Some(row) = self.resumed.first_entry().filter(|row| *row.key() <= up_to) {
@@ -513,6 +523,16 @@ impl Lane {
         let low = self.low();
         let left = || self.left.values().find(|left| left.from == low).map(|left| left.received_at_ms);
         self.slot(low).map(|slot| slot.received_at_ms).or_else(left)
+    }
+
+    /// How many sequences that the lane has not come to are known to be finished, by an earlier run.
+    pub fn known_ahead(&self) -> u64 {
+        self.window.known_ahead()
+    }
+
+    /// Whether an event is taken in and not finished.
+    pub fn is_open(&self, seq: u64) -> bool {
+        self.slot(seq).is_some()
     }
 
     /// How many events are taken in and not finished.
