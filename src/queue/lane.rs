@@ -242,14 +242,19 @@ impl Lane {
         let gate = match self.gates.entry(order_key) {
             Entry::Occupied(mut gate) => {
                 let gate = gate.get_mut();
-                if gate.behind.len() >= self.limits.behind && row.is_none() && self.left.len() < MAX_LEFT {
+                // Where some are left already, what comes before them was here before a restart and stays.
+                let may_leave = self.left.len() < MAX_LEFT && !self.left.contains_key(&order_key);
+                if gate.behind.len() >= self.limits.behind && row.is_none() && may_leave {
                     return false;
                 }
                 if gate.behind.back().is_none_or(|last| *last < seq) && gate.head < seq {
                     gate.behind.push_back(seq);
-                } else if gate.insert(seq) {
-                    let before = self.ready.iter_mut().find(|ready| gate.behind.front() == Some(*ready));
-                    before.into_iter().for_each(|ready| *ready = seq);
+                } else {
+                    let before = gate.head;
+                    if gate.insert(seq) {
+                        let place = self.ready.iter_mut().find(|ready| **ready == before);
+                        place.into_iter().for_each(|ready| *ready = gate.head);
+                    }
                 }
                 if row.is_some() && !self.parked.contains_key(&seq) && !self.redriven.contains_key(&seq) {
                     self.delta.rows.insert(seq, None);

@@ -25,16 +25,23 @@ pub struct Letter {
 }
 
 impl Gate {
-    /// Puts an older delivery where it belongs. `true` if it is the head now, in the place of one that was ready.
+    /// Puts an older delivery where it belongs. `true` if there is another head now, in the place of one that was ready.
     pub(super) fn insert(&mut self, seq: u64) -> bool {
-        if seq < self.head && self.phase == Phase::Ready && self.attempts == 0 {
-            self.behind.push_front(std::mem::replace(&mut self.head, seq));
-            self.has_row = true;
-            return true;
+        self.queue_up(seq);
+        if seq > self.head || self.phase != Phase::Ready || self.attempts > 0 {
+            return false;
         }
+        // The oldest goes first, which may be one that came behind the head while that was in flight.
+        let Some(oldest) = self.behind.pop_front() else { return false };
+        let head = std::mem::replace(&mut self.head, oldest);
+        self.queue_up(head);
+        self.has_row = true;
+        true
+    }
+
+    fn queue_up(&mut self, seq: u64) {
         let at = self.behind.partition_point(|behind| *behind < seq);
         self.behind.insert(at, seq);
-        false
     }
 }
 
