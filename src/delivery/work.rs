@@ -78,6 +78,7 @@ impl Work {
     }
 
     /// Decides whether the event is sent, and renders it.
+    #[allow(clippy::result_large_err, reason = "skips are as frequent as items, and take no allocation")]
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
         let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
             Left::Whole => &delivery.payload,
