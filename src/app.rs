@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
 use fanout_sdk::event::{Event, Warning};
+use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
+use siphasher::sip::SipHasher13;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -20,10 +22,12 @@ use tokio::time::Instant;
 use crate::certificate::{Certificate, LOOK_EVERY};
 use crate::clock::SystemClock;
 use crate::config::{self, AdapterSet, Config};
-use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Suppression};
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
+use crate::queue::runs::Runs;
 use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
+use crate::replay::{Means, Replays};
 use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
@@ -101,7 +105,7 @@ pub struct Instance {
     /// What it counts.
     pub metrics: Arc<Metrics>,
     queue: Arc<dyn Queue<Arc<Event>>>,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     stop: watch::Sender<bool>,
     certificate: Option<Renewal>,
     listeners: Vec<JoinHandle<()>>,
@@ -127,17 +131,27 @@ impl Instance {
         let specs = lane_specs(config, adapters)?;
         let takes_every_call = specs.iter().any(|spec| spec.every_call);
         let renderers = renderers(&specs);
-        let queue = open_queue(config, names.clone(), clock.clone(), false)?;
+        let runs = open_queue(config, names.clone(), clock.clone(), false)?;
+        let queue: Arc<dyn Queue<Arc<Event>>> = runs.clone();
         stamp(config, &*queue)?;
 
         let metrics = Arc::new(Metrics::new());
-        let lanes = start_lanes(config, specs, &queue, clock, &metrics).await;
+        let by_name = specs.iter().map(|spec| (spec.name.to_string(), spec.clone())).collect();
+        let lanes = Arc::new(start_lanes(config, specs, &queue, clock.clone(), &metrics).await);
+        let replays = Replays::new(Means {
+            queue: runs,
+            lanes: lanes.clone(),
+            specs: by_name,
+            observer: Arc::new(CountingReplays(metrics.clone())),
+            clock,
+        });
+        replays.resume();
         let (stop, stopped) = watch::channel(false);
         let limits = limits(config);
         let mut listeners = Vec::new();
         let letters = dead_letters(config, queue.clone(), renderers);
         let admin_handler = admin_handler(config, admin_at, &queue, &metrics, stopped.clone());
-        let admin_handler = Arc::new(admin_handler.with(letters));
+        let admin_handler = Arc::new(admin_handler.with(letters).with(replays));
         listeners.push(tokio::spawn(http::serve(admin, admin_handler, limits, None, until(stopped.clone()))));
         let handler = Arc::new(ingest::Ingest::new(
             queue.clone(),
@@ -254,7 +268,7 @@ fn open_queue(
     names: Arc<Names>,
     clock: Arc<dyn Clock>,
     as_it_is: bool,
-) -> Result<Arc<dyn Queue<Arc<Event>>>, StartError> {
+) -> Result<Arc<dyn Runs<Arc<Event>>>, StartError> {
     let lanes = config.destinations.iter().map(|destination| destination.name.clone()).collect();
     let journal = journal::Options {
         max_disk_bytes: config.queue.max_disk.0,
@@ -273,7 +287,7 @@ fn open_queue(
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,
-            "cut an unfinished write off the journal's end; nothing accepted was in it"
+            "cut an unfinished write off the journal's end; it had never been acknowledged"
         );
     }
     tracing::info!(segments = report.segments, next = report.next_seq, "opened the data directory");
@@ -368,6 +382,7 @@ fn lane_spec(
             max_backlog: destination.delivery.max_backlog.map(|calls| calls as u64),
         },
         paused: destination.paused,
+        suppression: suppression(manifest, destination),
     })
 }
 
@@ -394,6 +409,18 @@ pub fn dead_letters_offline(config: &Config, adapters: &AdapterSet) -> Result<De
     let renderers = renderers(&lane_specs(config, adapters)?);
     let queue = open_queue(config, Arc::new(adapters.paths().clone()), Arc::new(SystemClock), true)?;
     Ok(dead_letters(config, queue, renderers))
+}
+
+/// What leaves out identifies that change nothing, where the destination asks for it.
+fn suppression(manifest: &Manifest, destination: &config::Destination) -> Option<Arc<Suppression>> {
+    use std::hash::{Hash, Hasher};
+
+    let refresh = destination.delivery.suppress_unchanged?;
+    let mut fingerprint = SipHasher13::new();
+    // Code beside a manifest, and how calls are normalised, changes with the version.
+    (env!("CARGO_PKG_VERSION"), &destination.adapter, manifest.fingerprint()).hash(&mut fingerprint);
+    destination.settings.to_string().hash(&mut fingerprint);
+    Some(Arc::new(Suppression::new(&destination.name, refresh, fingerprint.finish())))
 }
 
 fn ingest_settings(config: &Config) -> ingest::Settings {
@@ -506,6 +533,9 @@ struct Counting(Arc<Metrics>);
 impl Observer for Counting {
     fn ended(&self, destination: &str, label: Label, count: u64) {
         self.0.deliveries(destination, label.outcome, label.reason).inc_by(count);
+        if label.outcome == "suppressed" {
+            self.0.suppressed_calls(destination).inc_by(count);
+        }
     }
 
     fn attempted(&self, destination: &str, took: Duration) {
@@ -515,6 +545,25 @@ impl Observer for Counting {
     fn closed(&self, destination: &str, cause: &'static str, closed: bool) {
         self.0.destination_closed(destination, cause).set(closed.into());
     }
+
+    fn warned(&self, _: &str, warnings: &[Warning]) {
+        for warning in warnings {
+            self.0.count_warnings(warning.kind, 1);
+        }
+    }
+}
+
+/// Counts what replays do by itself: the books of the live lanes are theirs.
+struct CountingReplays(Arc<Metrics>);
+
+impl Observer for CountingReplays {
+    fn ended(&self, destination: &str, label: Label, count: u64) {
+        self.0.replay_deliveries(destination, label.outcome, label.reason).inc_by(count);
+    }
+
+    fn attempted(&self, _: &str, _: Duration) {}
+
+    fn closed(&self, _: &str, _: &'static str, _: bool) {}
 
     fn warned(&self, _: &str, warnings: &[Warning]) {
         for warning in warnings {

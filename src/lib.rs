@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod http;
 pub mod ingest;
 pub mod queue;
+pub mod replay;
 pub mod routing;
 pub mod sandbox;
 pub mod telemetry;

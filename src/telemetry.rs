@@ -59,6 +59,7 @@ pub struct Metrics {
     warnings: Family<WarningLabels, Counter>,
     ingest_seconds: Histogram,
     deliveries: Family<DeliveryLabels, Counter>,
+    replay_deliveries: Family<DeliveryLabels, Counter>,
     pending: Family<DestinationLabels, Gauge>,
     oldest_pending: Family<DestinationLabels, Seconds>,
     attempt_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
@@ -81,6 +82,7 @@ impl Metrics {
         let warnings = Family::default();
         let ingest_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         let deliveries = Family::default();
+        let replay_deliveries = Family::default();
         let pending = Family::default();
         let oldest_pending = Family::default();
         let attempt_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram> =
@@ -97,6 +99,11 @@ impl Metrics {
             ingest_seconds.clone(),
         );
         registry.register("deliveries", "Deliveries that ended, by how", deliveries.clone());
+        registry.register(
+            "replay_deliveries",
+            "Deliveries of replays that ended, by how",
+            replay_deliveries.clone(),
+        );
         registry.register("pending", "Deliveries that are not finished", pending.clone());
         registry.register(
             "oldest_pending_seconds",
@@ -121,6 +128,7 @@ impl Metrics {
             warnings,
             ingest_seconds,
             deliveries,
+            replay_deliveries,
             pending,
             oldest_pending,
             attempt_seconds,
@@ -151,6 +159,13 @@ impl Metrics {
         let labels =
             DeliveryLabels { destination: destination.to_owned(), outcome, reason: reason.to_owned() };
         self.deliveries.get_or_create_owned(&labels)
+    }
+
+    /// `fanout_replay_deliveries_total{destination,outcome,reason}`: as [`Self::deliveries`], of replays.
+    pub fn replay_deliveries(&self, destination: &str, outcome: &'static str, reason: &str) -> Counter {
+        let labels =
+            DeliveryLabels { destination: destination.to_owned(), outcome, reason: reason.to_owned() };
+        self.replay_deliveries.get_or_create_owned(&labels)
     }
 
     /// `fanout_pending{destination}`
@@ -279,6 +294,7 @@ mod tests {
         metrics.count_warnings("trait_invalid", 2);
         metrics.ingest_seconds().observe(0.001);
         metrics.deliveries("mp", "dead", "rejected").inc();
+        metrics.replay_deliveries("mp", "skipped", "superseded").inc();
         metrics.pending("mp").set(7);
         metrics.oldest_pending_seconds("mp").set(1.5);
         metrics.attempt_seconds("mp").observe(0.2);
@@ -293,6 +309,7 @@ mod tests {
             r#"fanout_warnings_total{kind="trait_invalid"} 2"#,
             r#"fanout_ingest_seconds_count 1"#,
             r#"fanout_deliveries_total{destination="mp",outcome="dead",reason="rejected"} 1"#,
+            r#"fanout_replay_deliveries_total{destination="mp",outcome="skipped",reason="superseded"} 1"#,
             r#"fanout_pending{destination="mp"} 7"#,
             r#"fanout_oldest_pending_seconds{destination="mp"} 1.5"#,
             r#"fanout_attempt_seconds_count{destination="mp"} 1"#,

@@ -86,6 +86,19 @@ pub enum Command {
     )]
     Preview(PreviewArguments),
 
+    /// Send retained calls to a destination again, or for the first time
+    ///
+    /// Asks the running instance, which sends them beside live traffic at a bounded rate, each by its own integrations
+    /// flags, a user's in their order, and goes on after a restart. A call whose traits were all set again by later
+    /// ones is left out. Times are written as 2026-11-22T10:00:00Z, as 2026-11-22, or as how long ago: 2h, 7d.
+    #[command(
+        subcommand_negates_reqs = true,
+        after_help = "Examples:\n  fanout replay --to webhook --since 2h --dry-run\n  \
+        fanout replay --to webhook --since 2026-11-20 --until 2026-11-21 --rate '100 per 1 s'\n  \
+        fanout replay --to webhook --since 7d --user u1 --all\n  fanout replay list\n  fanout replay cancel 3"
+    )]
+    Replay(ReplayArguments),
+
     /// List the vendors there are, or show the settings of one
     #[command(after_help = "Examples:\n  fanout adapters\n  fanout adapters webhook")]
     Adapters {
@@ -230,6 +243,55 @@ pub struct PreviewArguments {
     /// Show secrets
     #[arg(long)]
     pub show_secrets: bool,
+}
+
+/// What `replay` takes.
+#[derive(Args, Debug)]
+pub struct ReplayArguments {
+    /// What to do instead of starting one.
+    #[command(subcommand)]
+    pub command: Option<ReplayCommand>,
+
+    /// The destination
+    #[arg(long, value_name = "NAME", required = true)]
+    pub to: Option<String>,
+
+    /// Calls received from this time on
+    #[arg(long, value_name = "TIME", required = true)]
+    pub since: Option<String>,
+
+    /// Calls received before this time; without it, now
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// Only calls of this userId or anonymousId
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+
+    /// So many calls at most, as in "100 per 1 s"; without it, a tenth of what the vendor publishes, or 50 a second
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
+
+    /// Also calls whose traits later ones have set again
+    #[arg(long)]
+    pub all: bool,
+
+    /// Count what would be sent; send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What else there is to do with replays.
+#[derive(Debug, Subcommand)]
+pub enum ReplayCommand {
+    /// List replays, under way and ended
+    List,
+
+    /// End a replay, or take one that has ended off the list
+    Cancel {
+        /// Its number
+        id: u64,
+    },
 }
 
 #[cfg(test)]

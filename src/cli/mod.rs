@@ -11,6 +11,7 @@ pub mod examples;
 mod output;
 mod preview;
 mod remote;
+mod replay;
 mod sandbox;
 mod serve;
 mod test_adapter;
@@ -86,6 +87,7 @@ fn answer(arguments: Arguments, adapters: &[Adapter], out: &mut dyn Write) -> io
         Command::Sandbox { listen, count_only } => sandbox::run(adapters, &listen, count_only, out),
         Command::Check => check::run(&common, adapters, out),
         Command::Preview(arguments) => preview::run(&common, adapters, &arguments, out),
+        Command::Replay(arguments) => replay::run(&common, adapters, &arguments, out),
         Command::Adapters { name } => adapters::run(&common, adapters, name.as_deref(), out),
         Command::TestAdapter { folder, update } => test_adapter::run(&common, adapters, &folder, update, out),
         Command::DeadLetters { command } => dead_letters::run(&common, adapters, &command, out),

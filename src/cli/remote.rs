@@ -65,7 +65,6 @@ impl Remote {
     }
 
     /// Asks with DELETE.
-    #[allow(dead_code, reason = "the client speaks all of the API's methods, whoever needs which")]
     pub async fn delete(&self, path: &str) -> Result<Value, RemoteError> {
         self.ask("DELETE", path, None).await
     }

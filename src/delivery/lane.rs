@@ -15,14 +15,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::batch::{self, Due, Waiting};
+use super::beside::{Standing, Trickle};
 use super::gate::{Cause, Change, Gate, Permit, Signs};
 use super::keep::Kept;
 use super::limiter::PerUser;
 use super::outcome::{self, Moment, Ticket};
 use super::own_time::OwnTime;
 use super::pace::{Ended, Pace};
-use super::work::{NotSent, Sent, Settlement, Work};
-use super::{Command, LaneSpec, LastError, Services, Status};
+use super::work::{NotSent, Sent, Settlement, Work, rates};
+use super::{Command, LaneSpec, LastError, Role, Services, Status};
 use crate::queue::Claimed;
 
 /// The most events taken from the queue at one time, so that a lane with a backlog lets others have their turn.
@@ -51,6 +52,10 @@ pub(super) struct Lane {
     capacity: usize,
     linger: Duration,
     gate: Gate,
+    /// What the destination's lane says to its replays; a lane does not ask itself.
+    standing: watch::Receiver<Standing>,
+    /// A replay's own rate.
+    trickle: Option<Trickle>,
     per_user: PerUser,
     own_time: OwnTime,
     kept: Kept,
@@ -66,22 +71,37 @@ pub(super) struct Lane {
     queue_closed: bool,
 }
 
+/// The most requests of a destination at one time.
+pub(super) fn concurrency(spec: &LaneSpec) -> usize {
+    let limits = spec.destination.limits();
+    let standard = if limits.items > 1 { 4 } else { 16 };
+    let wanted = spec.policy.max_concurrency.unwrap_or(standard);
+    wanted.min(limits.concurrency.unwrap_or(usize::MAX)).max(1)
+}
+
+/// Of these, so many are a replay's at most: live events go first.
+const REPLAY_SHARE: usize = 4;
+
 impl Lane {
     pub(super) fn new(
         spec: LaneSpec,
+        role: Role,
         services: Services,
         commands: watch::Receiver<Command>,
         status: Arc<Mutex<Status>>,
     ) -> Lane {
         let limits = spec.destination.limits();
-        let standard = if limits.items > 1 { 4 } else { 16 };
-        let wanted = spec.policy.max_concurrency.unwrap_or(standard);
-        let concurrency = wanted.min(limits.concurrency.unwrap_or(usize::MAX)).max(1);
+        let share = if role.replay.is_some() { REPLAY_SHARE } else { 1 };
+        let concurrency = (concurrency(&spec) / share).max(1);
+        let now = Instant::now().into_std();
+        let trickle = role.replay.as_ref().map(|replay| Trickle::new(replay.count, replay.per, now));
+        let standing = role.beside.standing();
         let capacity = limits.items.saturating_mul(2).max(4 * concurrency.min(BLOCK)).min(MOST_WAITING);
         let linger = spec.policy.linger.unwrap_or(limits.linger);
-        let rates: Vec<_> = limits.rates.iter().chain(&spec.policy.rate_limit).cloned().collect();
-        let now = Instant::now().into_std();
-        let kept = Kept::new(services.queue.clone(), format!("stood_still/{}", spec.name));
+        let rates = rates(&spec);
+        let work = Arc::new(Work::new(spec, role, services));
+        let services = &work.services;
+        let kept = Kept::new(services.queue.clone(), format!("stood_still/{}", work.lane()));
         let own_time = OwnTime::load(kept.load().as_deref(), services.clock.now_ms(), now);
         Lane {
             pace: Pace::new(concurrency, now),
@@ -89,7 +109,9 @@ impl Lane {
             own_time,
             kept,
             last_probe: None,
-            work: Arc::new(Work::new(spec, services)),
+            work,
+            standing,
+            trickle,
             sources: Vec::new(),
             commands,
             status,
@@ -113,11 +135,12 @@ impl Lane {
             match command {
                 Command::Stop { deadline } => return self.stop(deadline).await,
                 Command::Pause => self.release_waiting(),
+                Command::Run if self.is_held_back() => self.release_waiting(),
                 Command::Run => self.send_what_is_due(),
             }
             let paused = command == Command::Pause;
             let now = Instant::now();
-            self.keep_time(paused, now);
+            self.keep_time(paused || self.is_held_back(), now);
             self.publish(paused);
             let room = if paused || self.queue_closed { 0 } else { self.room(now) };
             let wake = if paused { None } else { self.wake(now) };
@@ -128,7 +151,19 @@ impl Lane {
                     }
                 }
                 Some(joined) = self.sends.join_next_with_id() => self.finish(joined),
-                claimed = work.services.queue.claim(&work.spec.name, room), if room > 0 => {
+                signs = work.role.beside.hear(), if !self.is_replay() => self.heed(signs),
+                changed = self.standing.changed(), if work.role.replay.is_some() => {
+                    if changed.is_err() {
+                        return self.stop(now).await;
+                    }
+                }
+                claimed = work.services.queue.claim(work.lane(), room), if room > 0 => {
+                    if let Some(replay) = &work.role.replay {
+                        if claimed.is_empty() {
+                            return self.stop(now).await; // It is over, or the queue is closing.
+                        }
+                        replay.select.refresh().await;
+                    }
                     self.take_in(claimed);
                     tokio::task::yield_now().await; // A backlog of events to skip must not keep other lanes waiting.
                 }
@@ -137,19 +172,72 @@ impl Lane {
         }
     }
 
+    fn is_replay(&self) -> bool {
+        self.work.role.replay.is_some()
+    }
+
+    /// What may be done now: what this lane's gate says and, for a replay, the destination's lane.
+    fn permit(&self, now: std::time::Instant) -> Permit {
+        let own = self.gate.permit(now);
+        if !self.is_replay() || own != Permit::Free {
+            return own;
+        }
+        match self.standing.borrow().permit(!self.sends.is_empty()) {
+            Permit::NotBefore(until) if until <= now => Permit::Probing, // The lane is about to say.
+            permit => permit,
+        }
+    }
+
+    /// Whether a replay may send nothing, because its destination's lane may not.
+    fn is_held_back(&self) -> bool {
+        self.is_replay() && matches!(*self.standing.borrow(), Standing::Closed(_))
+    }
+
+    /// Says to the destination's replays what they may do.
+    fn stand(&self, paused: bool) {
+        let now = Instant::now().into_std();
+        let idle = self.waiting.is_empty() && self.sends.is_empty();
+        self.work.role.beside.stand(match self.gate.permit(now) {
+            _ if paused => Standing::Closed(None),
+            Permit::Free => Standing::Open,
+            Permit::NotBefore(until) => Standing::Closed(Some(until)),
+            Permit::Probe if idle => Standing::Probe,
+            Permit::Probe | Permit::Probing => Standing::Closed(None),
+        });
+    }
+
+    /// Takes in what a replay saw of the vendor; where there was nothing of the lane's own to probe with, as its probe.
+    fn heed(&mut self, signs: Signs) {
+        let now = Instant::now().into_std();
+        let probe = self.gate.permit(now) == Permit::Probe && self.sends.is_empty();
+        if probe {
+            self.gate.probe_sent();
+        }
+        self.gate.observe(signs, probe, now, (self.work.services.random)());
+        if !self.gate_is_free() {
+            self.release_waiting();
+        }
+    }
+
     /// How many events to claim.
-    fn room(&self, now: Instant) -> usize {
-        let room = match self.gate.permit(now.into_std()) {
+    fn room(&mut self, now: Instant) -> usize {
+        let room = match self.permit(now.into_std()) {
             Permit::Free => self.waiting.room(self.capacity, self.limits()),
             Permit::Probe => PROBE_CHOICE.saturating_sub(self.waiting.len()),
             Permit::NotBefore(_) | Permit::Probing => 0,
         };
-        room.min(BLOCK)
+        let trickle = self.trickle.as_mut().map(|trickle| trickle.room(now.into_std()).unwrap_or(0));
+        room.min(BLOCK).min(trickle.unwrap_or(BLOCK))
     }
 
     /// When there will be something to send without anything else happening.
-    fn wake(&self, now: Instant) -> Option<Instant> {
-        match self.gate.permit(now.into_std()) {
+    fn wake(&mut self, now: Instant) -> Option<Instant> {
+        let trickle = self.trickle.as_mut().and_then(|trickle| trickle.room(now.into_std()).err());
+        [self.wake_to_send(now), trickle.map(Instant::from_std)].into_iter().flatten().min()
+    }
+
+    fn wake_to_send(&self, now: Instant) -> Option<Instant> {
+        match self.permit(now.into_std()) {
             Permit::Probing => None,
             Permit::NotBefore(time) => Some(Instant::from_std(time)),
             Permit::Probe | Permit::Free if self.sends.len() >= self.pace.limit() => None,
@@ -190,7 +278,12 @@ impl Lane {
             let source = self.sources.get(source).map_or("", |(_, name)| name);
             match self.work.prepare(&delivery, source) {
                 Ok(item) => match self.per_user.take(&item.identity, batch::size(&item), moment) {
-                    None => self.waiting.push(item, ticket, now),
+                    None => {
+                        if let Some(trickle) = &mut self.trickle {
+                            trickle.take();
+                        }
+                        self.waiting.push(item, ticket, now);
+                    }
                     Some(wait) => {
                         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
                         settled.wait(ticket.id, now_ms.saturating_add(wait_ms));
@@ -214,7 +307,7 @@ impl Lane {
     fn send_what_is_due(&mut self) {
         while self.sends.len() < self.pace.limit() && !self.waiting.is_empty() {
             let now = Instant::now().into_std();
-            match self.gate.permit(now) {
+            match self.permit(now) {
                 Permit::NotBefore(_) | Permit::Probing => return,
                 Permit::Probe => {
                     let (suspects, last) = (&self.suspects, self.last_probe);
@@ -273,6 +366,9 @@ impl Lane {
         let retry_for = self.work.spec.policy.retry_for;
         let order_keys = in_flight.tickets.iter().map(|ticket| ticket.order_key);
         let mut signs = outcome::signs(&verdicts, order_keys);
+        if self.is_replay() {
+            self.work.role.beside.tell(signs);
+        }
         signs.unauthorised &= in_flight.probe || self.anyone_new_refused(&in_flight.tickets, &verdicts);
         let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
 
@@ -384,14 +480,21 @@ impl Lane {
         settled.report(&self.work);
         self.publish(false);
         self.forget_cause();
+        if !self.is_replay() {
+            self.work.role.beside.stand(Standing::Closed(None));
+        }
         let now = Instant::now().into_std();
         if let Some(value) = self.own_time.save(self.work.services.clock.now_ms(), now) {
             self.kept.save(value);
         }
         self.kept.end().await;
+        self.work.save().await;
     }
 
     fn publish(&self, paused: bool) {
+        if !self.is_replay() {
+            self.stand(paused);
+        }
         let now = Instant::now().into_std();
         let closed = self.gate.closed(now);
         let until_ms = closed.map(|(_, until)| {

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod batch;
+mod beside;
 mod disabled;
 mod gate;
 mod keep;
@@ -15,6 +16,8 @@ mod own_time;
 mod pace;
 pub mod request;
 mod supervise;
+mod suppress;
+mod suppression;
 mod work;
 
 use std::collections::BTreeMap;
@@ -23,12 +26,16 @@ use std::time::Duration;
 
 use fanout_sdk::destination::{Clock, Destination, Rate, Transport};
 use fanout_sdk::event::{Event, Warning};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use beside::{Replay, Select};
 pub use gate::Cause;
 pub use outcome::Label;
+pub use suppression::Suppression;
+
+use beside::Beside;
 
 use crate::queue::{LaneLimits, Queue};
 use crate::routing::Target;
@@ -80,6 +87,8 @@ pub struct LaneSpec {
     pub policy: Policy,
     /// Whether it starts paused: it keeps what arrives and sends nothing.
     pub paused: bool,
+    /// Leaves out what changes nothing; `None` where everything is sent.
+    pub suppression: Option<Arc<Suppression>>,
 }
 
 /// What all lanes share.
@@ -135,6 +144,13 @@ pub struct LastError {
     pub what: String,
 }
 
+/// A lane's part: the one that follows a destination's newest events, or a replay beside it.
+#[derive(Clone)]
+struct Role {
+    beside: Arc<Beside>,
+    replay: Option<Replay>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Run,
@@ -145,6 +161,7 @@ enum Command {
 struct Running {
     command: watch::Sender<Command>,
     status: Arc<Mutex<Status>>,
+    suppression: Option<Arc<Suppression>>,
     /// Taken by whoever waits for its end.
     task: Option<JoinHandle<()>>,
 }
@@ -153,13 +170,20 @@ struct Running {
 pub struct Lanes {
     services: Services,
     running: Mutex<BTreeMap<Arc<str>, Running>>,
+    /// What the lane of each destination shares with its replays.
+    beside: Mutex<BTreeMap<Arc<str>, Arc<Beside>>>,
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Lanes {
     /// No lanes yet.
     pub fn new(services: Services) -> Lanes {
-        Lanes { services, running: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        Lanes {
+            services,
+            running: Mutex::default(),
+            beside: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
@@ -169,24 +193,61 @@ impl Lanes {
         self.end(Some(&spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
+        let suppression = spec.suppression.clone();
+        let beside = Arc::new(Beside::new(&work::rates(&spec), lane::concurrency(&spec)));
+        self.shared().insert(name.clone(), beside.clone());
+        let role = Role { beside, replay: None };
         self.services.queue.set_limits(&name, LaneLimits { max_backlog: spec.policy.max_backlog });
-        let (services, told, shown) = (self.services.clone(), commands.clone(), status.clone());
-        let lane = move || lane::Lane::new(spec.clone(), services.clone(), told.clone(), shown.clone()).run();
-        let task = supervise::run(name.clone(), self.services.clone(), commands, lane);
-        let task = Some(tokio::spawn(task));
-        self.running().insert(name, Running { command, status, task });
+        let work = supervised(name.clone(), spec, role, self.services.clone(), commands, status.clone());
+        let task = Some(tokio::spawn(work));
+        self.running().insert(name, Running { command, status, suppression, task });
+    }
+
+    /// Starts a replay beside the lane of its destination, whose rates, requests at one time and pauses it shares; who is
+    /// told what happens is its own. It ends by itself when everything is finished, and says so; then it is still to be
+    /// stopped. `None` where the destination has no lane. Replays of a destination whose lane is replaced send nothing
+    /// until they are started again.
+    pub async fn start_replay(
+        &self,
+        spec: LaneSpec,
+        replay: Replay,
+        observer: Arc<dyn Observer>,
+        deadline: Instant,
+    ) -> Option<Arc<Notify>> {
+        let _changing = self.changing.lock().await;
+        let beside = self.shared().get(&spec.name).cloned()?;
+        let name = replay.lane.clone();
+        self.end(Some(&name), deadline).await;
+        let (command, commands) = watch::channel(Command::Run);
+        let status = Arc::<Mutex<Status>>::default();
+        let role = Role { beside, replay: Some(replay) };
+        let services = Services { observer, ..self.services.clone() };
+        let work = supervised(name.clone(), spec, role, services, commands, status.clone());
+        let ended = Arc::new(Notify::new());
+        let told = ended.clone();
+        let task = Some(tokio::spawn(async move {
+            work.await;
+            told.notify_one();
+        }));
+        self.running().insert(name, Running { command, status, suppression: None, task });
+        Some(ended)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Beside>>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the lane of a disabled destination, which skips every event.
     pub async fn start_disabled(&self, name: Arc<str>, deadline: Instant) {
         let _changing = self.changing.lock().await;
         self.end(Some(&name), deadline).await;
+        self.shared().remove(&name);
         let (command, commands) = watch::channel(Command::Run);
         self.services.queue.set_limits(&name, LaneLimits::default());
         let (lane, services, told) = (name.clone(), self.services.clone(), commands.clone());
         let skip = move || disabled::run(lane.clone(), services.clone(), told.clone());
         let task = Some(tokio::spawn(supervise::run(name.clone(), self.services.clone(), commands, skip)));
-        self.running().insert(name, Running { command, status: Arc::default(), task });
+        self.running().insert(name, Running { command, status: Arc::default(), suppression: None, task });
     }
 
     /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
@@ -206,6 +267,37 @@ impl Lanes {
     /// Pauses a lane or lets it go on; `false` when there is none of that name.
     pub fn pause(&self, name: &str, paused: bool) -> bool {
         self.command(Some(name), if paused { Command::Pause } else { Command::Run })
+    }
+
+    /// Something besides its lane changes what a destination's vendor stores, such as a redrive: from now on the next
+    /// call about everybody is sent, unchanged or not. To be called before that something begins.
+    pub fn forget_unchanged(&self, name: &str) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.forget_all(),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    /// The same for one person alone, by any of its names: userId, anonymousId, e-mail address or the vendor's identity.
+    /// For a deletion, under each of the names that it is made for.
+    pub fn forget_unchanged_of(&self, name: &str, person: &str) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.forget(person, &*self.services.queue),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    /// While a replay writes to a destination's vendor beside its lane, everything is sent, unchanged or not. To be
+    /// called with `true` before the replay's first request and with `false` after its last, for each replay.
+    pub fn bypass_unchanged(&self, name: &str, begins: bool) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.bypass(begins),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    fn suppression(&self, name: &str) -> Option<Arc<Suppression>> {
+        self.running().get(name).and_then(|lane| lane.suppression.clone())
     }
 
     /// What every lane is doing, by name.
@@ -253,6 +345,23 @@ impl Lanes {
             self.running().remove(&lane);
         }
     }
+}
+
+/// The work of a lane, begun again when it breaks.
+fn supervised(
+    name: Arc<str>,
+    spec: LaneSpec,
+    role: Role,
+    services: Services,
+    commands: watch::Receiver<Command>,
+    status: Arc<Mutex<Status>>,
+) -> impl Future<Output = ()> {
+    let (of_lane, told) = (services.clone(), commands.clone());
+    let lane = move || {
+        let (spec, role, services) = (spec.clone(), role.clone(), of_lane.clone());
+        lane::Lane::new(spec, role, services, told.clone(), status.clone()).run()
+    };
+    supervise::run(name, services, commands, lane)
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Outcome, Purpose, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use fanout_sdk::superseded::Left;
 use tokio::time::Instant;
 
-use super::limiter::{Limited, Limiter};
+use super::limiter::Limited;
 use super::outcome::Label;
-use super::{LaneSpec, Services, request};
+use super::{LaneSpec, Role, Services, Suppression, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
 
@@ -41,9 +41,10 @@ pub(super) struct Sent {
 pub(super) struct Work {
     pub(super) spec: LaneSpec,
     pub(super) services: Services,
+    pub(super) role: Role,
     memory: Memory,
-    limiter: Limiter,
     requests_kept: AtomicUsize,
+    suppression: Option<Arc<Suppression>>,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -60,6 +61,14 @@ impl NotSent {
         }
     }
 
+    /// The vendor has what the event would write.
+    fn suppressed() -> NotSent {
+        NotSent {
+            settled: Settled::Done(Code::Suppressed),
+            label: Label { outcome: "suppressed", reason: "" },
+        }
+    }
+
     /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
     fn broken(attempts: u32) -> NotSent {
         let reason = "the adapter failed while it rendered this event".to_owned();
@@ -68,18 +77,35 @@ impl NotSent {
     }
 }
 
+/// Every rate to be kept: those that are published, and the one that is configured.
+pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
+    spec.destination.limits().rates.iter().chain(&spec.policy.rate_limit).cloned().collect()
+}
+
 impl Work {
-    pub(super) fn new(spec: LaneSpec, services: Services) -> Work {
-        let published = spec.destination.limits().rates.iter();
-        let rates: Vec<_> = published.chain(&spec.policy.rate_limit).cloned().collect();
+    pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
         let requests_kept = AtomicUsize::new(0);
-        let limiter = Limiter::new(&rates, Instant::now());
-        Work { spec, services, memory: Memory::new(MEMORY_ENTRIES), limiter, requests_kept }
+        // What a replay sends was asked for.
+        let suppression = spec.suppression.clone().filter(|_| role.replay.is_none());
+        let suppression = suppression.filter(|suppression| suppression.is_of(&spec.name));
+        if let Some(suppression) = &suppression {
+            suppression.start(&*services.queue);
+        }
+        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES), requests_kept, suppression }
+    }
+
+    /// The lane's name in the queue.
+    pub(super) fn lane(&self) -> &str {
+        self.role.replay.as_ref().map_or(&self.spec.name, |replay| &replay.lane)
     }
 
     /// Decides whether the event is sent, and renders it.
     #[allow(clippy::result_large_err, reason = "skips are as frequent as items, and take no allocation")]
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
+        let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
+        if let Some(reason) = left_out {
+            return Err(NotSent::skipped(reason));
+        }
         let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
             Left::Whole => &delivery.payload,
             Left::Part(event) => &Arc::from(event),
@@ -103,10 +129,25 @@ impl Work {
         match rendered {
             Ok(Ok(item)) => {
                 self.warn(&item.warnings);
-                Ok(item)
+                if self.suppresses(delivery, &item) { Err(NotSent::suppressed()) } else { Ok(item) }
             }
             Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
             Err(_) => Err(NotSent::broken(delivery.attempt)),
+        }
+    }
+
+    fn suppresses(&self, delivery: &Claimed<Arc<Event>>, item: &Item) -> bool {
+        let Some(suppression) = &self.suppression else { return false };
+        let now_ms = self.services.clock.now_ms();
+        suppression.suppresses(delivery, item, &*self.spec.destination, &*self.services.queue, now_ms)
+    }
+
+    /// Keeps what is worth knowing at the next start; nothing is under way any more.
+    pub(super) async fn save(&self) {
+        let Some(suppression) = self.suppression.clone() else { return };
+        let queue = self.services.queue.clone();
+        if tokio::task::spawn_blocking(move || suppression.save(&*queue)).await.is_err() {
+            tracing::error!(destination = %self.spec.name, "saving the digests failed by a fault of the program");
         }
     }
 
@@ -123,11 +164,13 @@ impl Work {
 
     /// One attempt, as the task that it runs in.
     pub(super) async fn send(self: Arc<Self>, items: Vec<Item>) -> Sent {
-        self.limiter.wait_for(RateUnit::Items, items.len()).await;
+        // Of all lanes to this vendor together no more are under way than it takes.
+        let _slot = self.role.beside.slot().await;
+        let limiter = &self.role.beside.limiter;
+        limiter.wait_for(RateUnit::Items, items.len()).await;
         let start = Instant::now();
         let waited_us = AtomicU64::new(0);
-        let transport =
-            Limited { transport: &*self.spec.transport, limiter: &self.limiter, waited_us: &waited_us };
+        let transport = Limited { transport: &*self.spec.transport, limiter, waited_us: &waited_us };
         let context = Context {
             transport: &transport,
             clock: &*self.services.clock,
@@ -137,6 +180,9 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
+        if let Some(suppression) = &self.suppression {
+            suppression.sent(&items, &verdicts, &*self.services.queue);
+        }
         let took = start.elapsed();
         let waited = Duration::from_micros(waited_us.load(Relaxed)).min(took);
         Sent { verdicts, took, waited, items }
@@ -192,7 +238,10 @@ impl Settlement {
         if self.settled.is_empty() {
             return;
         }
-        work.services.queue.settle(&work.spec.name, self.settled);
+        if let Some(suppression) = &work.suppression {
+            suppression.settled(&self.settled, work.services.clock.now_ms());
+        }
+        work.services.queue.settle(work.lane(), self.settled);
         for (label, count) in self.counts {
             work.services.observer.ended(&work.spec.name, label, count);
         }

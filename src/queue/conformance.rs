@@ -2,16 +2,19 @@
 //!
 //! An implementation says in a [`Place`] how it is opened, and calls `conformance!` in its tests.
 
+mod runs;
+
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::runs::Runs;
 use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, Queue, Settled};
 
 /// Where a queue keeps its data, and its clock.
 pub trait Place {
-    type Queue: Queue<String>;
+    type Queue: Runs<String>;
     /// Opens it, again or for the first time. Dropping a queue that was not closed is a crash.
     fn open(&self, lanes: &[&str]) -> Self::Queue;
     /// The queue's clock: milliseconds since 1970.
@@ -51,6 +54,14 @@ macro_rules! conformance {
         redriven_letters_survive_a_crash
         small_things_survive
         unknown_lanes_have_nothing
+        a_run_is_over_the_calls_of_its_time
+        a_run_is_over_what_there_was
+        a_run_keeps_the_order_of_a_key
+        a_run_goes_on_after_a_crash
+        a_run_that_is_done_stays_done
+        a_removed_run_leaves_nothing
+        a_run_over_nothing_is_done_at_once
+        retained_calls_are_read_with_what_became_of_them
         a_wait_comes_again_in_its_time_and_is_no_attempt
         what_a_broken_lane_had_claimed_comes_again_in_order
         beyond_its_backlog_the_oldest_that_are_not_begun_are_given_up
@@ -59,6 +70,7 @@ macro_rules! conformance {
     } };
 }
 pub(crate) use conformance;
+pub use runs::*;
 
 pub fn entry(name: &str, order_key: u64, message_key: u64) -> Entry<String> {
     Entry {

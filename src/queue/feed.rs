@@ -9,6 +9,7 @@ use super::journal::Stored;
 use super::lane::{Claim, Lane};
 use super::left::Search;
 use super::record::Head;
+use super::runs::Run;
 use super::store::DeadRow;
 use super::tail::{Newest, Recent};
 use super::{Claimed, Dead, Id};
@@ -66,6 +67,8 @@ pub struct Feed<T> {
     pub lane: Lane,
     /// Dead letters that are not written down yet, by sequence; `None` for those that are none any more.
     pub dead: Vec<(u64, Option<DeadRow>)>,
+    /// What a run is over; `None` for a lane that follows the newest calls.
+    run: Option<Run>,
     own: Recent<T>,
     /// The last step was a search: what is ready goes first now.
     searched: bool,
@@ -75,9 +78,10 @@ pub struct Feed<T> {
 }
 
 impl<T: Clone> Feed<T> {
-    pub fn new(lane: Lane, own_bytes: usize) -> Self {
+    pub fn new(lane: Lane, run: Option<Run>, own_bytes: usize) -> Self {
         let own = Recent::new(lane.next(), own_bytes);
-        Self { lane, dead: Vec::new(), own, searched: false, fetched: HashMap::new(), next_received: None }
+        let (dead, fetched) = (Vec::new(), HashMap::new());
+        Self { lane, dead, run, own, searched: false, fetched, next_received: None }
     }
 
     /// Takes in what there is, and hands out what may be claimed.
@@ -94,6 +98,10 @@ impl<T: Clone> Feed<T> {
         if self.lane.ready_count() > 0 {
             return self.hand_out(&newest.recent, max, now_ms);
         }
+        if self.is_done() {
+            self.lane.let_go();
+            return Step::Out(Vec::new());
+        }
         match filled {
             Filled::Behind(from) => Step::Read { from, tail: newest.recent.start() },
             Filled::Turn => Step::Again,
@@ -102,6 +110,23 @@ impl<T: Clone> Feed<T> {
                 Step::Wait(due.map(|due| u64::try_from(due.saturating_sub(now_ms)).unwrap_or_default()))
             }
         }
+    }
+
+    /// How many deliveries of a run are not finished, at most; `None` for any other lane.
+    pub fn left_of_run(&self) -> Option<u64> {
+        let run = self.run?;
+        let ahead = run.end.saturating_sub(self.lane.next());
+        Some(ahead.saturating_sub(self.lane.known_ahead()) + self.lane.open())
+    }
+
+    /// Whether everything of a run is finished.
+    pub fn is_done(&self) -> bool {
+        self.run.is_some_and(|run| self.lane.next() >= run.end) && self.lane.open() == 0
+    }
+
+    /// Up to where the lane goes, if the calls are there up to `end`.
+    fn goal(&self, end: u64) -> u64 {
+        self.run.map_or(end, |run| run.end.min(end))
     }
 
     /// Ends the oldest deliveries that are not begun with a code, at most so many; hands out how many, and what is to be
@@ -127,6 +152,9 @@ impl<T: Clone> Feed<T> {
         let mut turns = MAX_TAKEN;
         while self.lane.ready_count() < max {
             let next = self.lane.next();
+            if self.run.is_some_and(|run| next >= run.end) {
+                return Filled::Dry;
+            }
             let keeps_up = next >= newest.recent.start();
             if !keeps_up && !self.own.has_from(next) {
                 return Filled::Behind(next);
@@ -140,12 +168,18 @@ impl<T: Clone> Feed<T> {
                     return Filled::Turn;
                 }
                 turns -= 1;
+                if let Some(run) = self.run.filter(|run| !run.has(record.seq, record.received_at_ms)) {
+                    if !self.lane.pass_to((record.seq + 1).min(run.end)) || self.lane.next() >= run.end {
+                        return Filled::Dry;
+                    }
+                    continue;
+                }
                 if !self.lane.take_in(record.seq, record.order_key, record.received_at_ms) {
                     return Filled::Dry;
                 }
             }
             if keeps_up {
-                if self.lane.pass_to(newest.recent.end()) {
+                if self.lane.pass_to(self.goal(newest.recent.end())) && self.run.is_none() {
                     self.caught_up(newest.journalled);
                 }
                 return Filled::Dry;
@@ -157,7 +191,10 @@ impl<T: Clone> Feed<T> {
     fn caught_up(&mut self, journalled: u64) {
         let missing = self.lane.reconcile(journalled);
         if missing > 0 {
-            tracing::warn!(missing, "calls are missing from the journal, and will not be delivered");
+            tracing::warn!(
+                missing,
+                "calls are missing from the journal and cannot be delivered: they count as dead, lost"
+            );
         }
         if self.own.end() <= self.lane.low() {
             self.own.reset(self.lane.next());
@@ -258,7 +295,7 @@ impl<T: Clone> Feed<T> {
             return;
         }
         if block.is_empty() {
-            self.lane.pass_to(tail);
+            self.lane.pass_to(self.goal(tail));
             return;
         }
         if self.own.end() != from {

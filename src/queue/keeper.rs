@@ -86,7 +86,10 @@ impl Keeper {
         let mut low = u64::MAX;
         for lane in &lanes {
             let mut state = lane.state();
-            low = low.min(state.lane.low());
+            // A run is behind by its nature, and its calls are read from disk.
+            if lane.run.is_none() {
+                low = low.min(state.lane.low());
+            }
             self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
             if let Some(delta) = state.lane.checkpoint() {
                 self.batch.lanes.entry(lane.id).or_default().absorb(delta);
@@ -111,7 +114,7 @@ impl Keeper {
         }
         for lane in &lanes {
             if let Some(needed) = batch.lanes.get(&lane.id).map(|delta| delta.needed) {
-                lane.needed.store(needed, Ordering::SeqCst);
+                lane.needs(needed);
             }
         }
         let was_stalled = shared.stalled.swap(false, Ordering::SeqCst);
@@ -122,6 +125,19 @@ impl Keeper {
             shared.tail.wake();
         }
         true
+    }
+
+    /// Writes down what changed, and how many calls there are, by which the next start tells a torn end from a lost one.
+    pub fn finish<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+        let written = self.checkpoint(shared);
+        let total = shared.tail.total();
+        written && (total == self.total || self.commit(shared, total))
+    }
+
+    /// Forgets what was to be written down of a lane.
+    pub fn forget(&mut self, lane: u16) {
+        self.batch.lanes.remove(&lane);
+        self.batch.dead.retain(|(of, ..)| *of != lane);
     }
 
     fn commit<T>(&mut self, shared: &Shared<T>, total: (u64, u64)) -> bool {
@@ -161,6 +177,7 @@ impl Keeper {
     /// Lets segments go, whose dead letters' calls are kept first.
     fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
+        shared.journal.leave_old(needed, now_ms);
         if let Err(error) = shared.forget_calls() {
             tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
         }

@@ -388,5 +388,7 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
     }
 }
 
+mod runs;
+
 #[cfg(test)]
 mod tests;

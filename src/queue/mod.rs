@@ -25,6 +25,7 @@ pub mod local;
 mod reader;
 pub mod record;
 pub mod recovery;
+pub mod runs;
 pub mod segment;
 mod shared;
 pub mod store;
@@ -204,6 +205,8 @@ pub struct LaneCounts {
     pub oldest_received_at_ms: Option<i64>,
     /// Finished since the lane began, by code. Survives restarts.
     pub finished: Vec<(Code, u64)>,
+    /// Whether it is a run over retained calls, see [`runs`], of which everything is finished.
+    pub done: bool,
 }
 
 /// The place where accepted calls are kept until every lane is done with them.

@@ -18,6 +18,7 @@ use super::lane::{Again, Lane, Limits};
 use super::left::{self, Search};
 use super::local::{Clock, Decode, OpenError};
 use super::record::Head;
+use super::runs::Run;
 use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::time::Time;
@@ -44,6 +45,8 @@ pub const LONGEST_WAIT_MS: u64 = 1000;
 pub struct Cell<T> {
     pub id: u16,
     pub name: String,
+    /// What it is over, if it is a run.
+    pub run: Option<Run>,
     /// The lowest sequence that is needed after a crash.
     pub needed: AtomicU64,
     pub wake: Arc<Notify>,
@@ -59,6 +62,12 @@ pub struct Cell<T> {
 }
 
 impl<T> Cell<T> {
+    /// After a crash, calls from this sequence on are needed; of a run that is done, none.
+    pub fn needs(&self, from: u64) {
+        let done = self.run.is_some_and(|run| from >= run.end);
+        self.needed.store(if done { u64::MAX } else { from }, Ordering::SeqCst);
+    }
+
     pub fn state(&self) -> MutexGuard<'_, Feed<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,9 +108,9 @@ pub struct Shared<T> {
     /// Calls that were kept for dead letters may be needed no more.
     pub idle_calls: AtomicBool,
     keeper: Mutex<Keeper>,
-    lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
+    pub lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
     /// Every lane there ever was, as it was last put down.
-    known: Mutex<Vec<SavedLane>>,
+    pub known: Mutex<Vec<SavedLane>>,
     pub codes: RwLock<Codes>,
     pub sources: RwLock<Sources>,
     /// Sources from this number on are not written down: their calls cannot be taken.
@@ -110,7 +119,7 @@ pub struct Shared<T> {
     pub alarm: Alarm,
     /// Read back for lanes that are behind.
     pub blocks: Blocks<T>,
-    decode: Decode<T>,
+    pub decode: Decode<T>,
     pub hash_key: [u8; 16],
     limits: Limits,
     behind_bytes: usize,
@@ -120,7 +129,7 @@ pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -198,7 +207,7 @@ impl<T> Shared<T> {
 impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// With the lanes as an earlier run left them.
     pub fn new(parts: Parts<T>) -> Self {
-        let Loaded { hash_key, sources: names, codes: numbers, lanes: mut known, .. } = parts.loaded;
+        let Loaded { hash_key, sources: names, codes: numbers, lanes: mut known, runs, .. } = parts.loaded;
         let mut codes = Codes::default();
         for (number, code) in numbers {
             codes.restore(number, code);
@@ -230,7 +239,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         };
         let mut lanes = BTreeMap::new();
         for lane in known.iter_mut().filter(|lane| lane.active) {
-            lanes.insert(lane.name.clone(), shared.cell(lane));
+            lanes.insert(lane.name.clone(), shared.cell(lane, runs.get(&lane.id).copied()));
             // It is kept in the lane from now on.
             lane.saved = Saved::default();
         }
@@ -239,36 +248,50 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         shared
     }
 
-    fn cell(&self, lane: &SavedLane) -> Arc<Cell<T>> {
+    pub fn cell(&self, lane: &SavedLane, run: Option<Run>) -> Arc<Cell<T>> {
         let mut saved = lane.saved.clone();
         let latest_ms = (self.clock)().saturating_add(LONGEST_RESUMED_DELAY_MS);
         for row in saved.rows.values_mut().filter(|row| row.is_delivery()) {
             row.due_at_ms = row.due_at_ms.min(latest_ms);
         }
         let mut state = Lane::resume(self.limits, saved);
-        Arc::new(Cell {
+        let needed = state.low();
+        let cell = Cell {
             id: lane.id,
             name: lane.name.clone(),
-            needed: AtomicU64::new(state.low()),
+            run,
+            needed: AtomicU64::default(),
             wake: Arc::default(),
             reads: Arc::default(),
             trouble: Trouble::default(),
             max_backlog: AtomicU64::new(u64::MAX),
             trail: Mutex::default(),
-            state: Mutex::new(Feed::new(state, self.behind_bytes)),
-        })
+            state: Mutex::new(Feed::new(state, run, self.behind_bytes)),
+        };
+        cell.needs(needed);
+        Arc::new(cell)
     }
 
     pub fn set_lanes(&self, names: &[String]) -> Result<(), OpenError> {
         let mut keeper = self.keeper();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = self.lanes().into_iter().filter(|cell| !names.contains(&cell.name)).collect();
+        let is_gone = |cell: &Arc<Cell<T>>| cell.run.is_none() && !names.contains(&cell.name);
+        let removed = self.lanes().into_iter().filter(is_gone).collect();
         self.remove(&mut keeper, &mut known, removed)?;
         self.add(&mut known, names)?;
-        let waiting = self.lanes().iter().map(|cell| Arc::clone(&cell.wake)).collect();
-        self.tail.set_waiting(waiting);
+        self.wake_all_lanes();
         self.bell.changed();
         Ok(())
+    }
+
+    /// Every lane that there is now is woken from now on.
+    pub fn wake_all_lanes(&self) {
+        self.tail.set_waiting(self.lanes().iter().map(|cell| Arc::clone(&cell.wake)).collect());
+    }
+
+    /// The number of a lane that is new.
+    pub fn next_lane_id(known: &[SavedLane]) -> Option<u16> {
+        known.iter().map(|lane| lane.id).max().unwrap_or_default().checked_add(1)
     }
 
     fn remove(
@@ -318,8 +341,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             let at = match known.iter().position(|lane| lane.name == *name) {
                 Some(at) => at,
                 None => {
-                    let id = known.iter().map(|lane| lane.id).max().unwrap_or_default();
-                    let id = id.checked_add(1).ok_or(OpenError::TooManyLanes)?;
+                    let id = Self::next_lane_id(known).ok_or(OpenError::TooManyLanes)?;
                     known.push(SavedLane { id, name: name.clone(), active: true, saved: Saved::default() });
                     known.len() - 1
                 }
@@ -334,7 +356,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             return Ok(());
         }
         self.store.put_lanes(&added)?;
-        let cells = added.iter().map(|lane| (lane.name.clone(), self.cell(lane)));
+        let cells = added.iter().map(|lane| (lane.name.clone(), self.cell(lane, None)));
         write(&self.lanes).extend(cells);
         Ok(())
     }
@@ -528,9 +550,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         };
         let codes = read(&self.codes);
         let named = |(number, count): (&u8, &u64)| Some((codes.code(*number)?.clone(), *count));
-        let unfinished = feed.lane.unfinished(journalled);
+        let left_of_run = feed.left_of_run();
+        let unfinished = left_of_run.unwrap_or_else(|| feed.lane.unfinished(journalled));
         let mut oldest = feed.lane.oldest_received_at_ms();
-        if oldest.is_none() && unfinished > 0 {
+        if oldest.is_none() && unfinished > 0 && left_of_run.is_none() {
             oldest = next_received.or_else(|| feed.next_received(|from| self.journal.read(from, 1).ok()));
         }
         LaneCounts {
@@ -539,6 +562,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             retrying: feed.lane.retrying(),
             oldest_received_at_ms: oldest,
             finished: feed.lane.counts().iter().filter_map(named).collect(),
+            done: feed.is_done(),
         }
     }
 
@@ -580,7 +604,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if self.broken.load(Ordering::SeqCst) {
             return;
         }
-        if !self.keeper().checkpoint(self) {
+        if !self.keeper().finish(self) {
             tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
         }
     }

@@ -17,6 +17,7 @@ use super::chunks;
 use super::codes::UNREAD;
 use super::delta::{Delta, Row, Saved};
 use super::files::remedy;
+use super::runs::{Range, Run};
 use super::window::Shape;
 use super::{Code, Dead};
 
@@ -39,6 +40,9 @@ const CHUNKS: TableDefinition<(u16, u64), &[u8]> = TableDefinition::new("chunks"
 /// Lane, sequence → order key, received, attempts, first attempt, due, reason.
 type RowValue = (u64, i64, u32, i64, i64, &'static str);
 const ROWS: TableDefinition<(u16, u64), RowValue> = TableDefinition::new("retries");
+/// Lane → first sequence, sequence after the last, received from, received before. Not in files of before replays.
+const RUNS: TableDefinition<u16, (u64, u64, i64, i64)> = TableDefinition::new("runs");
+
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -65,7 +69,11 @@ pub enum StoreError {
 /// What an operator can do about it.
 fn advice(error: &redb::Error) -> &'static str {
     match error {
-        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => remedy(error),
+        redb::Error::Io(error)
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            remedy(error)
+        }
         redb::Error::PreviousIo => "see the error before this one",
         redb::Error::DatabaseAlreadyOpen => "stop the process that uses it",
         _ => {
@@ -113,6 +121,8 @@ pub struct Loaded {
     pub total: (u64, u64),
     /// The lanes.
     pub lanes: Vec<SavedLane>,
+    /// Those of them that are runs over retained calls, by number.
+    pub runs: BTreeMap<u16, Run>,
 }
 
 impl Loaded {
@@ -269,6 +279,7 @@ impl Store {
                 let saved = Saved { base, begin, ..Saved::default() };
                 loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
             }
+            loaded.runs = runs(tx.open_table(RUNS))?;
             let (counts, chunks, rows) =
                 (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
             for SavedLane { id, saved, .. } in &mut loaded.lanes {
@@ -326,6 +337,39 @@ impl Store {
                 table.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
             }
             Ok(())
+        })
+    }
+
+    /// Writes down that there is a run.
+    pub fn put_run(&self, lane: &SavedLane, run: &Run) -> Result<(), StoreError> {
+        let SavedLane { id, name, active, saved } = lane;
+        self.write(|tx| {
+            tx.open_table(LANES)?.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
+            let Run { first, end, range: Range { since_ms, until_ms } } = *run;
+            tx.open_table(RUNS)?.insert(id, (first, end, since_ms, until_ms))?;
+            Ok(())
+        })
+    }
+
+    /// Deletes a run and all that was written down of it.
+    pub fn delete_run(&self, lane: u16) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.open_table(RUNS)?.remove(lane)?;
+            tx.open_table(LANES)?.remove(lane)?;
+            tx.open_table(COUNTS)?.retain_in((lane, 0)..=(lane, u8::MAX), |_, _| false)?;
+            tx.open_table(CHUNKS)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+            tx.open_table(ROWS)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+            letters::delete(tx, lane)
+        })
+    }
+
+    /// The states that are written down of a chunk; none if nothing is.
+    pub fn chunk(&self, lane: u16, number: u64) -> Result<Vec<u8>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let chunk = tx.open_table(CHUNKS)?.get((lane, number))?;
+            let decoded = chunk.and_then(|bytes| chunks::decode(bytes.value(), 1 << Shape::CHUNK_BITS));
+            Ok(decoded.unwrap_or_default())
         })
     }
 
@@ -434,6 +478,23 @@ fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
 
 fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
     letters::create(tx)
+}
+
+/// The runs, of which older files have no table.
+fn runs(
+    table: Result<redb::ReadOnlyTable<u16, (u64, u64, i64, i64)>, redb::TableError>,
+) -> Result<BTreeMap<u16, Run>, redb::Error> {
+    let table = match table {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        table => table?,
+    };
+    let mut runs = BTreeMap::new();
+    for entry in table.iter()? {
+        let (lane, run) = entry?;
+        let (first, end, since_ms, until_ms) = run.value();
+        runs.insert(lane.value(), Run { first, end, range: Range { since_ms, until_ms } });
+    }
+    Ok(runs)
 }
 
 fn in_chunk(seq: u64) -> usize {

@@ -229,6 +229,18 @@ impl Window {
         self.chunks.front().map_or(0, |chunk| chunk.open as usize)
     }
 
+    /// How many sequences from the next one on are known to be finished, by an earlier run.
+    pub fn known_ahead(&self) -> u64 {
+        let known = |states: &[u8]| states.iter().filter(|state| **state != UNREAD).count() as u64;
+        let here = self.place(self.next).and_then(|(chunk, at)| self.chunks.get(chunk)?.states.get(at..));
+        let len = self.shape.chunk_len();
+        let later = self.resumed.iter().filter_map(|(number, bytes)| {
+            let passed = self.next.saturating_sub(number << self.shape.chunk_bits) as usize;
+            Some(known(chunks::decode(bytes, len)?.get(passed..).unwrap_or_default()))
+        });
+        here.map_or(0, known) + later.sum::<u64>()
+    }
+
     /// Whether nothing is open in the whole window.
     pub fn is_quiet(&self) -> bool {
         self.chunks.iter().all(|chunk| chunk.open == 0)

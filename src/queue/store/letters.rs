@@ -31,6 +31,14 @@ const REDRIVEN: TableDefinition<(u16, u64), bool> = TableDefinition::new("redriv
 type CallValue = (u16, i64, u8, u64, u64, &'static [u8]);
 const CALLS: TableDefinition<u64, CallValue> = TableDefinition::new("kept_calls");
 
+/// Deletes everything about a lane.
+pub fn delete(tx: &WriteTransaction, lane: u16) -> Result<(), redb::Error> {
+    tx.open_table(DEAD)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(MORE)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(REDRIVEN)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    Ok(())
+}
+
 /// Creates the tables where they are missing.
 pub fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(DEAD)?;

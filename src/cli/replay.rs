@@ -1,0 +1,124 @@
+//! `fanout replay`: asks the running instance to send retained calls, and shows how far it is.
+
+use std::io::{self, Write};
+
+use fanout_sdk::adapter::Adapter;
+use serde_json::{Map, Value, json};
+
+use super::args::{Common, ReplayArguments, ReplayCommand};
+use super::remote::{Remote, RemoteError};
+use super::{Ending, output, runtime};
+use crate::config::{self, AdapterSet, Loaded};
+
+const PATH: &str = "/api/replay";
+
+/// Starts, lists or cancels.
+pub fn run(
+    common: &Common,
+    built_in: &[Adapter],
+    arguments: &ReplayArguments,
+    out: &mut dyn Write,
+) -> io::Result<Ending> {
+    let Loaded { config, errors, warnings } =
+        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
+    let Some(config) = config else {
+        output::problems(&mut io::stderr(), &errors, &warnings)?;
+        return Ok(Ending::Wrong);
+    };
+    let remote = match Remote::new(&config.admin) {
+        Ok(remote) => remote,
+        Err(problem) => {
+            output::complain(&problem);
+            return Ok(Ending::Failed);
+        }
+    };
+    let asked = async {
+        match &arguments.command {
+            None => remote.post(PATH, &wish(arguments)).await,
+            Some(ReplayCommand::List) => remote.get(PATH).await,
+            Some(ReplayCommand::Cancel { id }) => remote.delete(&format!("{PATH}/{id}")).await,
+        }
+    };
+    let answer = match runtime()?.block_on(asked) {
+        Ok(answer) => answer,
+        Err(error) => {
+            output::complain(&error.to_string());
+            let is_usage = matches!(error, RemoteError::Refused { status: 400, .. });
+            return Ok(if is_usage { Ending::Wrong } else { Ending::Failed });
+        }
+    };
+    if common.json {
+        output::json_line(out, &answer)?;
+    } else if let Some(ReplayCommand::List) = arguments.command {
+        list(out, &answer)?;
+    } else {
+        tell(out, &answer)?;
+    }
+    Ok(Ending::Done)
+}
+
+fn wish(arguments: &ReplayArguments) -> Value {
+    let texts = [
+        ("to", &arguments.to),
+        ("since", &arguments.since),
+        ("until", &arguments.until),
+        ("user", &arguments.user),
+        ("rate", &arguments.rate),
+    ];
+    let given = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?))));
+    let flags = [("all", arguments.all), ("dry_run", arguments.dry_run)];
+    let flags = flags.into_iter().map(|(name, flag)| (name.to_owned(), json!(flag)));
+    Value::Object(given.chain(flags).collect::<Map<_, _>>())
+}
+
+fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
+    let replays = answer.get("replays").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if replays.is_empty() {
+        return writeln!(out, "no replays");
+    }
+    let heads = ["ID", "TO", "SINCE", "UNTIL", "STATE", "PENDING", "OUTCOMES"];
+    let row = |replay: &Value| {
+        ["id", "to", "since", "until", "state", "pending", "outcomes"].map(|name| cell(replay, name))
+    };
+    output::table(out, heads, &replays.iter().map(row).collect::<Vec<_>>())?;
+    for replay in replays {
+        if let Some(waits) = replay.get("waits").and_then(Value::as_str) {
+            writeln!(out, "replay {} waits: {waits}", cell(replay, "id"))?;
+        }
+    }
+    Ok(())
+}
+
+fn cell(replay: &Value, name: &str) -> String {
+    match replay.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Object(counts)) => {
+            let counts = counts.iter().map(|(name, count)| format!("{count} {name}"));
+            counts.collect::<Vec<_>>().join(", ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+fn tell(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
+    let id = cell(answer, "id");
+    if answer.get("dry_run").is_some() {
+        writeln!(out, "would send  {}", cell(answer, "would_send"))?;
+        for (reason, count) in answer.get("left_out").and_then(Value::as_object).into_iter().flatten() {
+            writeln!(out, "left out    {count}  {reason}")?;
+        }
+    } else if answer.get("removed").is_some() {
+        writeln!(out, "replay {id} is off the list")?;
+    } else if cell(answer, "state") == "cancelled" {
+        writeln!(out, "replay {id} is cancelled: {}", cell(answer, "outcomes"))?;
+    } else {
+        let (to, pending, rate) = (cell(answer, "to"), cell(answer, "pending"), cell(answer, "rate"));
+        writeln!(out, "replay {id} to {to} is under way: at most {pending} calls, {rate}")?;
+        writeln!(out, "`fanout replay list` shows how far it is, `fanout replay cancel {id}` ends it")?;
+    }
+    match answer.get("note").and_then(Value::as_str) {
+        Some(note) => writeln!(out, "note: {note}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,298 @@
+//! `fanout replay` through the real binary: to a new destination, to an old one again, by flags and user, through
+//! `kill -9`, and beside live traffic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use support::{KEY, PATIENCE, Process, Sandbox, free_address, post, request, write_config};
+
+/// A fanout whose destinations can be changed between its lives, with the vendors' stand-in.
+struct Rig {
+    sandbox: Sandbox,
+    folder: tempfile::TempDir,
+    tracking: String,
+    admin: String,
+}
+
+fn hook(name: &str) -> String {
+    let settings = format!(r#"settings = {{ url = "https://{name}.example.com/users", payload = "raw" }}"#);
+    format!("[destinations.{name}]\nadapter = \"webhook\"\n{settings}\n")
+}
+
+fn call(n: u64, user: &str) -> Value {
+    json!({"type": "identify", "messageId": format!("m-{n}"), "userId": user, "traits": {"n": n}})
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        Rig { sandbox: Sandbox::start(), folder, tracking: free_address(), admin: free_address() }
+    }
+
+    fn config(&self) -> String {
+        self.folder.path().join("fanout.toml").display().to_string()
+    }
+
+    fn serve(&self, destinations: &str) -> Process {
+        let Rig { sandbox, folder, tracking, admin } = self;
+        let text = format!(
+            "[server]\nlisten = \"{tracking}\"\n[admin]\nlisten = \"{admin}\"\n[[sources]]\nname = \"app\"\n\
+             write_key = \"{KEY}\"\n[queue]\npath = \"{}/data\"\n[sandbox]\nurl = \"http://{}\"\n{destinations}",
+            folder.path().display(),
+            sandbox.address,
+        );
+        write_config(folder.path(), &text);
+        let mut process = Process::fanout(&["serve", "--config", &self.config()]);
+        process.wait_for("ready");
+        process
+    }
+
+    fn accept(&self, calls: Vec<Value>) {
+        let reply = post(&self.tracking, "/v1/batch", KEY, &json!({ "batch": calls })).unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
+    }
+
+    /// Runs `fanout replay` with these arguments.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+        command.args(["replay", "--config", &self.config(), "--json"]).args(arguments).output().unwrap()
+    }
+
+    fn replay(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Waits until a replay is as wanted, by the list.
+    fn wait_for(&self, id: &Value, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let list = self.replay(&["list"]);
+            let found = list["replays"].as_array().unwrap().iter().find(|replay| replay["id"] == *id);
+            if let Some(replay) = found.filter(|replay| wanted(replay)) {
+                return replay.clone();
+            }
+            assert!(Instant::now() < deadline, "{what}: {list}");
+        }
+    }
+
+    fn finished(&self, id: &Value) -> Value {
+        self.wait_for(id, "it does not end", |replay| replay["state"] == "done")
+    }
+
+    fn metric(&self, line: &str) -> Option<f64> {
+        let text = request(&self.admin, "GET", "/metrics", &[], b"").unwrap().body;
+        text.lines().find_map(|have| have.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    /// The numbers that a destination received, at least so many, by user.
+    fn received(&self, name: &str, count: usize) -> BTreeMap<String, Vec<u64>> {
+        let host = format!("{name}.example.com");
+        let requests = self.sandbox.wait_until(&host, "calls", |requests| requests.len() >= count);
+        let mut received: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for request in requests {
+            let body = &request["body"];
+            let user = body["userId"].as_str().unwrap().to_owned();
+            received.entry(user).or_default().push(body["traits"]["n"].as_u64().unwrap());
+        }
+        received
+    }
+}
+
+fn of(lists: &[(&str, &[u64])]) -> BTreeMap<String, Vec<u64>> {
+    lists.iter().map(|(user, numbers)| ((*user).to_owned(), numbers.to_vec())).collect()
+}
+
+#[test]
+fn a_new_destination_gets_what_came_before_it_once_and_by_the_calls_own_flags() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let mut calls: Vec<Value> = (0..6).map(|n| call(n, ["a", "b"][n as usize % 2])).collect();
+    calls[3]["integrations"] = json!({"two": false});
+    calls.push(
+        json!({"type": "identify", "messageId": "m-6", "userId": "a", "traits": {"n": 6, "plan": "pro"}}),
+    );
+    rig.accept(calls);
+    rig.received("one", 7);
+    assert!(fanout.terminate());
+
+    let fanout = rig.serve(&(hook("one") + &hook("two")));
+    rig.accept(vec![call(7, "a")]);
+    assert_eq!(rig.received("two", 1), of(&[("a", &[7])]), "a new destination begins at the journal's end");
+
+    let expected = json!({"skipped: integrations": 1, "skipped: superseded": 3});
+    let dry = rig.replay(&["--to", "two", "--since", "1h", "--dry-run"]);
+    assert_eq!((&dry["would_send"], &dry["left_out"]), (&json!(4), &expected));
+    assert!(rig.replay(&["list"])["replays"].as_array().unwrap().is_empty(), "nothing was started");
+
+    let started = rig.replay(&["--to", "two", "--since", "1h"]);
+    assert_eq!((&started["state"], &started["rate"]), (&json!("running"), &json!("50 per 1 s")));
+    assert!(started["note"].is_null(), "nothing has been let go: {started}");
+    let ended = rig.finished(&started["id"]);
+    let outcomes = json!({"delivered": 4, "skipped: integrations": 1, "skipped: superseded": 3});
+    assert_eq!((&ended["outcomes"], &ended["pending"]), (&outcomes, &json!(0)));
+    // m-7 has set again all that m-0, m-2 and m-4 had, but not the plan of m-6.
+    assert_eq!(rig.received("two", 5), of(&[("a", &[7, 6, 7]), ("b", &[1, 5])]));
+    assert_eq!(
+        rig.received("one", 7).values().map(Vec::len).sum::<usize>(),
+        8,
+        "nothing more than the live call"
+    );
+
+    let live =
+        |outcome| format!(r#"fanout_deliveries_total{{destination="two",outcome="{outcome}",reason=""}}"#);
+    let replayed = r#"fanout_replay_deliveries_total{destination="two",outcome="delivered",reason=""}"#;
+    assert_eq!((rig.metric(&live("delivered")), rig.metric(replayed)), (Some(1.0), Some(4.0)));
+    assert_eq!(rig.metric(r#"fanout_pending{destination="two"}"#), Some(0.0));
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn an_old_destination_gets_it_again_and_one_user_alone_if_asked() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let mut calls: Vec<Value> = (0..6).map(|n| call(n, ["a", "b"][n as usize % 2])).collect();
+    calls.push(json!({"type": "identify", "messageId": "m-6", "anonymousId": "b", "userId": "c", "traits": {"n": 6}}));
+    rig.accept(calls);
+    rig.received("one", 7);
+
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--user", "b", "--all"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"delivered": 4, "skipped: other_user": 3}));
+    let expected = of(&[("a", &[0, 2, 4]), ("b", &[1, 3, 5, 1, 3, 5]), ("c", &[6, 6])]);
+    assert_eq!(rig.received("one", 11), expected);
+
+    // Without --all only what nothing later has set again.
+    let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"delivered": 3, "skipped: superseded": 4}));
+    let list = rig.replay(&["list"]);
+    assert_eq!(list["replays"].as_array().unwrap().len(), 2, "ended ones stay listed");
+    rig.replay(&["cancel", "1"]);
+    assert_eq!(rig.replay(&["list"])["replays"][0]["id"], 2);
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn a_killed_replay_goes_on_beside_live_traffic_in_order() {
+    const CALLS: u64 = 300;
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    rig.accept((0..CALLS).map(|n| call(n, &format!("u{}", n % 7))).collect());
+    rig.received("one", CALLS as usize);
+    assert!(fanout.terminate());
+
+    let both = hook("one") + &hook("two");
+    let mut fanout = rig.serve(&both);
+    let id = rig.replay(&["--to", "two", "--since", "1h", "--rate", "60 per 1 s", "--all"])["id"].clone();
+    let delivered = |replay: &Value| replay["outcomes"]["delivered"].as_u64().unwrap_or(0);
+    let mut live = 0;
+    for part in 1..4 {
+        let seen = rig.wait_for(&id, "it does not go on", |replay| delivered(replay) >= part * 60);
+        assert!(
+            delivered(&seen) < CALLS && seen["state"] == "running",
+            "it was to be killed in the middle: {seen}"
+        );
+        let more = (0..10).map(|n| call(1000 + live + n, &format!("live{}", n % 3))).collect();
+        rig.accept(more);
+        live += 10;
+        fanout.kill();
+        fanout = rig.serve(&both);
+    }
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({ "delivered": CALLS }));
+    let mut repeated = 0;
+    let received = rig.received("two", (CALLS + live) as usize);
+    for (user, numbers) in received {
+        let mut order: Vec<u64> = Vec::new();
+        for n in numbers {
+            match order.iter().position(|earlier| *earlier == n) {
+                Some(at) => {
+                    repeated += order.len() - at;
+                    order.truncate(at + 1);
+                }
+                None => order.push(n),
+            }
+        }
+        assert!(order.is_sorted(), "{user}: {order:?}");
+        let all = if user.starts_with("live") {
+            live / 10 * [4, 3, 3][user.as_bytes()[4] as usize - 48]
+        } else {
+            0
+        };
+        let replayed = (0..CALLS).filter(|n| user == format!("u{}", n % 7)).count() as u64;
+        assert_eq!(order.len() as u64, all + replayed, "{user}: {order:?}");
+    }
+    // In flight, or finished in the last 100 ms before one of three kills: a second's worth at the very most.
+    assert!(repeated <= 3 * 60, "{repeated} were sent again");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn a_closed_destination_holds_its_replays_and_a_cancelled_one_stops() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    rig.accept((0..20).map(|n| call(n, &format!("u{n}"))).collect());
+    rig.received("one", 20);
+    assert!(fanout.terminate());
+    let paused = hook("one").replace("adapter", "paused = true\nadapter");
+    let fanout = rig.serve(&paused);
+    let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
+    let waits = rig.wait_for(&id, "it does not wait", |replay| replay["waits"].is_string());
+    assert_eq!((&waits["waits"], &waits["outcomes"]), (&json!("the destination is paused"), &json!({})));
+    let cancelled = rig.replay(&["cancel", &id.to_string()]);
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(fanout.terminate());
+    let fanout = rig.serve(&hook("one"));
+    assert_eq!(rig.replay(&["list"])["replays"][0]["state"], "cancelled", "it does not come back");
+    rig.accept(vec![call(99, "live")]);
+    assert_eq!(rig.received("one", 21).len(), 21, "nothing of it was sent");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn refused_credentials_hold_a_replay_that_goes_on_without_live_traffic() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    rig.accept((0..5).map(|n| call(n, &format!("u{n}"))).collect());
+    rig.received("one", 5);
+    let rule = json!([{"host": "one.example.com", "status": 401, "times": 2}]).to_string();
+    let reply = request(&rig.sandbox.address, "POST", "/_sandbox/answers", &[], rule.as_bytes()).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
+    rig.wait_for(&id, "it does not wait", |replay| replay["waits"].is_string());
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"delivered": 5}));
+    rig.accept(vec![call(9, "u9")]);
+    assert_eq!(rig.received("one", 13)["u9"], [9], "live traffic goes on as well");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn mistakes_are_said_with_their_remedy() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    for (arguments, code, says) in [
+        (&["--to", "none", "--since", "1h"][..], 2, "name one of: one"),
+        (&["--to", "one", "--since", "soon"], 2, "how long ago"),
+        (&["--to", "one", "--since", "1h", "--rate", "fast"], 2, "100 per 1 s"),
+        (&["--to", "one"], 2, "--since"),
+        (&["cancel", "7"], 1, "fanout replay list"),
+    ] {
+        let output = rig.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
+    assert!(fanout.terminate());
+    let output = rig.run(&["list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("fanout serve"));
+}
