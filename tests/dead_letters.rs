@@ -123,8 +123,7 @@ impl Rig {
     fn metric(&self, name: &str) -> Option<f64> {
         let headers = [("Authorization", "Bearer admin-token-of-the-tests")];
         let text = request(&self.admin, "GET", "/metrics", &headers, b"").unwrap().body;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 

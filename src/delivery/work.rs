@@ -100,6 +100,7 @@ impl Work {
     }
 
     /// Decides whether the event is sent, and renders it.
+    #[allow(clippy::result_large_err, reason = "skips are as frequent as items, and take no allocation")]
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
         let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
         if let Some(reason) = left_out {

@@ -260,7 +260,7 @@ impl<T: Clone> Feed<T> {
         let attempts = claim.attempt.saturating_sub(1);
         let first_attempt_at_ms = if attempts == 0 { 0 } else { claim.first_attempt_at_ms };
         let dead = Dead { reason: reason.to_owned(), attempts, first_attempt_at_ms, ..Dead::default() };
-        self.end_dead(claim.seq, number, dead, now_ms);
+        self.end_dead(claim.seq, number, dead, now_ms.saturating_sub(self.lane.ahead_ms()));
     }
 
     /// Ends a claimed delivery as a dead letter.

@@ -113,6 +113,11 @@ impl Lane {
         seq >= self.window.base() || self.parked.contains_key(&seq)
     }
 
+    /// See [`Lane::set_ahead`].
+    pub fn ahead_ms(&self) -> i64 {
+        self.ahead_ms
+    }
+
     /// Order key and time of an open delivery.
     pub fn place(&self, seq: u64) -> Option<Slot> {
         self.slot(seq)

@@ -9,6 +9,7 @@ use super::{DeadRow, Store, StoreError};
 use crate::queue::Dead;
 use crate::queue::codes::cut;
 use crate::queue::delta::{Delta, Saved};
+use crate::queue::journal::Stored;
 use crate::queue::record::Head;
 
 /// The longest answer of a dead letter: bytes.
@@ -142,7 +143,7 @@ impl Store {
     }
 
     /// A call that was kept.
-    pub fn call(&self, seq: u64) -> Result<Option<(Head, Arc<[u8]>)>, StoreError> {
+    pub fn call(&self, seq: u64) -> Result<Option<Stored>, StoreError> {
         self.with(|database| {
             let tx = database.begin_read()?;
             let kept = tx.open_table(CALLS)?.get(seq)?;
@@ -168,7 +169,7 @@ impl Store {
     }
 
     /// Keeps calls and forgets others.
-    pub fn keep_calls(&self, calls: &[(Head, Arc<[u8]>)], forget: &[u64]) -> Result<(), StoreError> {
+    pub fn keep_calls(&self, calls: &[Stored], forget: &[u64]) -> Result<(), StoreError> {
         self.write(|tx| {
             let mut table = tx.open_table(CALLS)?;
             for seq in forget {

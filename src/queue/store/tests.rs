@@ -239,3 +239,28 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
     assert_eq!(store.get("before").unwrap().as_deref(), Some(&b"1"[..]));
     assert_eq!(store.get("after").unwrap().as_deref(), Some(&[2][..]));
 }
+
+#[test]
+fn a_file_from_before_dead_letters_could_be_redriven_gets_what_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let store = Store::open(&path).unwrap();
+    let dead = Dead { code: "rejected".into(), reason: "bad".into(), attempts: 3, ..Dead::default() };
+    let row = DeadRow { seq: 8, number: FIRST_FREE, at_ms: 5, dead, ..DeadRow::default() };
+    store.commit(&Batch { dead: vec![(1, 8, Some(row))], ..Batch::default() }).unwrap();
+    let drop_table = |name: &'static str| {
+        let delete = |tx: &WriteTransaction| {
+            let table = tx.list_tables()?.find(|table| redb::TableHandle::name(table) == name);
+            Ok(tx.delete_table(table.unwrap())?)
+        };
+        store.write(delete).unwrap()
+    };
+    for name in ["dead_letters_more", "redriven", "kept_calls"] {
+        assert!(drop_table(name), "{name}");
+    }
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let letters = store.dead(1, 0, 10).unwrap();
+    assert_eq!((letters.len(), letters[0].dead.attempts, letters[0].dead.request.as_deref()), (1, 3, None));
+    assert!(store.kept_calls().unwrap().is_empty() && store.load().unwrap().lanes.is_empty());
+}
