@@ -9,6 +9,7 @@ use super::*;
 use crate::queue::codes;
 use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
 use crate::queue::runs::{Range, RunInfo, Runs};
+use crate::queue::faults::FaultyFiles;
 use crate::queue::{Code, Dead};
 
 /// A directory and a clock.
@@ -370,6 +371,43 @@ async fn segments_go_when_no_lane_needs_them_and_counts_stay() {
     let queue = place.open(&["a", "b"]);
     assert_eq!(queue.counts("a").unwrap().finished, [(Code::Delivered, 10_000)]);
     assert_eq!(queue.counts("a").unwrap().unfinished, 0);
+}
+
+#[tokio::test]
+async fn a_lane_waits_for_what_cannot_be_read_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyFiles::new(1);
+    let mut options = Options::new(journal::Options::new(dir.path()), vec!["a".into()]);
+    (options.tail_bytes, options.behind_bytes) = (0, 0);
+    let decode = |_: &Head, body: &[u8]| String::from_utf8(body.to_vec()).ok();
+    let (queue, _) =
+        LocalQueue::open_on(Arc::new(disk.clone()), options, Arc::new(decode), Arc::new(real_now)).unwrap();
+    let body = "x".repeat(1000);
+    queue.append((0..20).map(|n| entry(&body, n, n)).collect()).await.unwrap();
+    let segment = dir.path().join("00000000000000000001.seg");
+    disk.spoil_page(&segment, 12_000);
+    let cell = queue.shared.lane("a").unwrap();
+    let mut taken = 0;
+    while cell.trouble.wait().is_none() {
+        tokio::select! {
+            claimed = queue.claim("a", 5) => {
+                taken += claimed.len();
+                queue.settle("a", done(&claimed));
+            }
+            // Nothing tells that a claim waits.
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    assert!(taken < 20, "{taken}");
+    disk.heal_page(&segment, 12_000);
+    while taken < 20 {
+        let claimed = queue.claim("a", 5).await;
+        taken += claimed.len();
+        queue.settle("a", done(&claimed));
+    }
+    let counts = queue.counts("a").unwrap();
+    assert_eq!((counts.unfinished, counts.finished), (0, vec![(Code::Delivered, 20)]));
+    assert_eq!(queue.shared.journal.damaged(), 0);
 }
 
 #[tokio::test]
