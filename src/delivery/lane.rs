@@ -389,6 +389,7 @@ impl Lane {
             self.kept.save(value);
         }
         self.kept.end().await;
+        self.work.save().await;
     }
 
     fn publish(&self, paused: bool) {

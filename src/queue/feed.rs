@@ -157,7 +157,10 @@ impl<T: Clone> Feed<T> {
     fn caught_up(&mut self, journalled: u64) {
         let missing = self.lane.reconcile(journalled);
         if missing > 0 {
-            tracing::warn!(missing, "calls are missing from the journal, and will not be delivered");
+            tracing::warn!(
+                missing,
+                "calls are missing from the journal and cannot be delivered: they count as dead, lost"
+            );
         }
         if self.own.end() <= self.lane.low() {
             self.own.reset(self.lane.next());

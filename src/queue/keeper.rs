@@ -124,6 +124,13 @@ impl Keeper {
         true
     }
 
+    /// Writes down what changed, and how many calls there are, by which the next start tells a torn end from a lost one.
+    pub fn finish<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+        let written = self.checkpoint(shared);
+        let total = shared.tail.total();
+        written && (total == self.total || self.commit(shared, total))
+    }
+
     fn commit<T>(&mut self, shared: &Shared<T>, total: (u64, u64)) -> bool {
         self.batch.total = Some(total);
         if let Err(error) = shared.store.commit(&self.batch) {
@@ -161,6 +168,7 @@ impl Keeper {
     /// Lets segments go, whose dead letters' calls are kept first.
     fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
+        shared.journal.leave_old(needed, now_ms);
         if let Err(error) = shared.forget_calls() {
             tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
         }

@@ -6,6 +6,7 @@
 //! - The newest segment is synced and read from the disk itself before anyone relies on it.
 //! - In the newest segment, bytes behind the last intact record are a torn tail, and are cut.
 //! - Sequences that may have been in a torn tail are not used again.
+//! - Where the owner knows of sequences behind the end, they were accepted: that is damage, and nothing is cut.
 //! - Elsewhere, bytes that are no intact record are damage: reported, and stepped over.
 //! - A file too short for a segment's head was being created; nothing was accepted into it, and it is removed.
 //! - What the disk cannot read is tried again for a while, then stepped over like damage. It is never taken for a torn
@@ -145,7 +146,7 @@ pub struct Recovery<'a> {
     pub files: &'a dyn Files,
     /// The journal's directory.
     pub dir: &'a Path,
-    /// The next sequence is not lower.
+    /// The next sequence is not lower, and those below it were durable once.
     pub min_next_seq: u64,
     /// How far back records are looked at for duplicates.
     pub window: Duration,
@@ -281,16 +282,15 @@ impl Recovery<'_> {
         let Walked { records, gaps, end, has_holes } = walked.map_err(OpenError::io("read", &this.path))?;
         recovered.records += records;
         recovered.damaged.extend(gaps.into_iter().map(|gap| Damage::new(&this.path, gap)));
-        if has_holes {
-            segment.give_up_holes();
-        }
         match newer {
-            None if has_holes => {
-                let rest = this.bytes.saturating_sub(end.bytes);
-                let end_seq = end.seq + rest.div_ceil(RECORD_HEAD as u64);
+            None if has_holes || end.seq < self.min_next_seq => {
+                segment.give_up_holes();
+                let bytes = this.bytes.saturating_sub(end.bytes);
+                let unread = if has_holes { bytes.div_ceil(RECORD_HEAD as u64) } else { 0 };
+                let end_seq = (end.seq + unread).max(self.min_next_seq);
                 segment.set_end(End { bytes: this.bytes, seq: end_seq });
-                if rest > 0 {
-                    let gap = Gap { offset: end.bytes, bytes: rest, first_seq: end.seq, end_seq };
+                if end.seq < end_seq {
+                    let gap = Gap { offset: end.bytes, bytes, first_seq: end.seq, end_seq };
                     recovered.damaged.push(Damage::new(&this.path, gap));
                 }
             }
@@ -300,6 +300,7 @@ impl Recovery<'_> {
             }
             // Where the newer head is damaged, nobody says where this one ended.
             Some(newer) if newer.head.is_none() => segment.set_end(end),
+            Some(_) if has_holes => segment.give_up_holes(),
             Some(_) if end.seq < segment.end().seq => recovered.damaged.push(Damage {
                 path: this.path.clone(),
                 offset: end.bytes,

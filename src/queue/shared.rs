@@ -580,7 +580,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if self.broken.load(Ordering::SeqCst) {
             return;
         }
-        if !self.keeper().checkpoint(self) {
+        if !self.keeper().finish(self) {
             tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
         }
     }

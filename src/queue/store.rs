@@ -65,7 +65,11 @@ pub enum StoreError {
 /// What an operator can do about it.
 fn advice(error: &redb::Error) -> &'static str {
     match error {
-        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => remedy(error),
+        redb::Error::Io(error)
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            remedy(error)
+        }
         redb::Error::PreviousIo => "see the error before this one",
         redb::Error::DatabaseAlreadyOpen => "stop the process that uses it",
         _ => {

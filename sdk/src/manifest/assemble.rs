@@ -45,20 +45,20 @@ pub(crate) fn assemble(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut problem = |message: String| {
+    let mut problem = |message: String, remedy: &str| {
         problems.push(Problem {
             file: String::new(),
             line: 0,
             column: 0,
             message: format!("destination {destination}: {message}"),
-            remedy: String::new(),
+            remedy: remedy.to_owned(),
         });
     };
     for (setting, value) in schema.settings.iter().zip(&binder.settings) {
         if let Some(value) = value
             && let Err(wrong) = settings::check(setting, value)
         {
-            problem(format!("setting {} {wrong}", setting.name));
+            problem(format!("setting {} {wrong}", setting.name), &setting.doc);
         }
     }
     let mut program = Program::default();
@@ -80,7 +80,7 @@ pub(crate) fn assemble(
         .map(|request| {
             let (plan, wrong) = request_plan(schema, &mut binder, request);
             if let Some(wrong) = wrong {
-                problem(wrong);
+                problem(wrong, "");
             }
             plan
         })

@@ -148,6 +148,31 @@ async fn an_end_that_cannot_be_read_at_the_start_is_not_taken_for_a_torn_one() {
 }
 
 #[tokio::test]
+async fn an_end_that_was_accepted_is_damage_and_no_torn_tail() {
+    let disk = FaultyFiles::new(1);
+    let (journal, ..) = open_faulty(&disk, small());
+    append(&journal, 0..5, 1000).await;
+    drop(journal);
+    let good = disk.content(Path::new(FIRST));
+    let mut bytes = good.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    disk.put(Path::new(FIRST), &bytes);
+    let options = Options { min_next_seq: 6, ..small() };
+    let (journal, recovered, _) = open_faulty(&disk, options.clone());
+    assert_eq!((recovered.torn_tail_bytes, recovered.next_seq), (0, 6));
+    let [damage] = &recovered.damaged[..] else { panic!("{:?}", recovered.damaged) };
+    assert_eq!((damage.first_seq, damage.end_seq), (5, 6));
+    assert_eq!(disk.content(Path::new(FIRST)), bytes, "nothing is cut");
+    append(&journal, 9..10, 10).await;
+    assert_eq!((keys(&journal), journal.damaged()), (vec![0, 1, 2, 3, 9], 1));
+    drop(journal);
+    // The file is restored from a copy.
+    disk.put(Path::new(FIRST), &good);
+    let (journal, recovered, _) = open_faulty(&disk, options);
+    assert_eq!((keys(&journal), recovered.damaged), (vec![0, 1, 2, 3, 4, 9], vec![]));
+}
+
+#[tokio::test]
 async fn reads_that_fail_for_a_moment_at_the_start_cost_nothing() {
     for failures in 1..6 {
         let disk = FaultyFiles::new(1);

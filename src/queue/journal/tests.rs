@@ -452,10 +452,12 @@ async fn the_owner_can_ask_for_higher_sequences() {
     drop(journal);
     let (journal, recovered, _) = open_faulty(&disk, Options { min_next_seq: 50, ..small() });
     assert_eq!((recovered.next_seq, journal.next_seq()), (50, 50));
+    let [damage] = &recovered.damaged[..] else { panic!("{:?}", recovered.damaged) };
+    assert_eq!((damage.first_seq, damage.end_seq, damage.bytes), (2, 50, 0), "the owner knows of them");
     journal.append(vec![entry(2, b"b")]).await.unwrap();
     let expected = [(1, b"a".to_vec()), (50, b"b".to_vec())];
     assert_eq!(bodies(&journal, 0), expected);
     drop(journal);
     let (journal, recovered, _) = open_faulty(&disk, small());
-    assert_eq!((bodies(&journal, 0).len(), recovered.next_seq, recovered.damaged.len()), (2, 51, 0));
+    assert_eq!((bodies(&journal, 0).len(), recovered.next_seq, recovered.damaged.len()), (2, 51, 1));
 }

@@ -6,7 +6,8 @@
 use super::super::codes::UNREAD;
 use super::super::delta::Row;
 use super::super::window::Slot;
-use super::{Gate, Lane, Phase};
+use super::Lane;
+use super::gates::{Gate, Phase};
 
 /// A dead letter to be opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
