@@ -77,8 +77,9 @@ fn every_call_is_accounted_for_at_every_destination() {
 #[test]
 fn the_ledger_knows_order_from_disorder() {
     use Fate::{Failed, Taken};
-    // Each arrival: life, call, fate.
-    let cases: [(&[(u32, u64, Fate)], bool, Option<&str>); 9] = [
+    /// Life, call, fate of each arrival; whether the process gives up; what is to be noticed.
+    type Case = (&'static [(u32, u64, Fate)], bool, Option<&'static str>);
+    let cases: [Case; 9] = [
         (&[(1, 1, Taken), (1, 2, Taken), (1, 9, Taken)], false, None),
         (&[(1, 1, Failed), (1, 1, Taken), (1, 2, Taken)], false, None),
         (&[(1, 1, Taken), (1, 2, Taken), (2, 1, Taken), (2, 2, Taken), (2, 3, Taken)], false, None),
