@@ -20,7 +20,7 @@ pub struct Destination {
     pub gives_up: bool,
 }
 
-/// What refuses items, what refuses batches, what takes one source, what is given up soon, what is down until the end,
+/// What refuses items, what refuses batches, what takes one source, what is given up soon, what is down for half of the run,
 /// and one that is always well, by which the run is paced.
 pub const DESTINATIONS: [Destination; 8] = [
     Destination {
