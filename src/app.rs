@@ -30,6 +30,7 @@ use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
 use crate::{admin, http, ingest};
+use admin::dead_letters::{DeadLetters, Renderer};
 
 /// Under which key the data directory says whom it was used with.
 const STAMP: &str = "data-directory-is-for";
@@ -127,7 +128,8 @@ impl Instance {
         let (admin, admin_at) = listen("the admin API", config.admin.listen, "[admin] listen").await?;
         let specs = lane_specs(config, adapters)?;
         let takes_every_call = specs.iter().any(|spec| spec.every_call);
-        let runs = open_queue(config, names.clone(), clock.clone())?;
+        let renderers = renderers(&specs);
+        let runs = open_queue(config, names.clone(), clock.clone(), false)?;
         let queue: Arc<dyn Queue<Arc<Event>>> = runs.clone();
         stamp(config, &*queue)?;
 
@@ -145,8 +147,9 @@ impl Instance {
         let (stop, stopped) = watch::channel(false);
         let limits = limits(config);
         let mut listeners = Vec::new();
+        let letters = dead_letters(config, queue.clone(), renderers);
         let admin_handler = admin_handler(config, admin_at, &queue, &metrics, stopped.clone());
-        let admin_handler = Arc::new(admin_handler.with(replays));
+        let admin_handler = Arc::new(admin_handler.with(letters).with(replays));
         listeners.push(tokio::spawn(http::serve(admin, admin_handler, limits, None, until(stopped.clone()))));
         let handler = Arc::new(ingest::Ingest::new(
             queue.clone(),
@@ -262,6 +265,7 @@ fn open_queue(
     config: &Config,
     names: Arc<Names>,
     clock: Arc<dyn Clock>,
+    as_it_is: bool,
 ) -> Result<Arc<dyn Runs<Arc<Event>>>, StartError> {
     let lanes = config.destinations.iter().map(|destination| destination.name.clone()).collect();
     let journal = journal::Options {
@@ -271,20 +275,17 @@ fn open_queue(
         duplicate_entries: config.queue.duplicate_window.count,
         ..journal::Options::new(&config.queue.path)
     };
-    let options = local::Options::new(journal, lanes);
+    let options = local::Options { as_it_is, ..local::Options::new(journal, lanes) };
     let decode = move |head: &Head, body: &[u8]| {
         let text = std::str::from_utf8(body).ok()?;
         Event::parse(text.into(), head.received_at_ms, &names).ok().map(Arc::new)
     };
     let now = move || clock.now_ms();
     let (queue, report) = LocalQueue::open(options, Arc::new(decode), Arc::new(now))?;
-    for damage in &report.damaged {
-        tracing::error!("{damage}");
-    }
     if report.torn_tail_bytes > 0 {
         tracing::warn!(
             bytes = report.torn_tail_bytes,
-            "cut an unfinished write off the journal's end; nothing accepted was in it"
+            "cut an unfinished write off the journal's end; it had never been acknowledged"
         );
     }
     tracing::info!(segments = report.segments, next = report.next_seq, "opened the data directory");
@@ -367,7 +368,7 @@ fn lane_spec(
             &destination.name,
             manifest.name(),
             manifest.aliases(),
-            manifest.opt_in(),
+            destination.opt_in.unwrap_or(manifest.opt_in()),
             destination.sources.clone(),
         ),
         every_call: manifest.takes_all_calls(),
@@ -380,6 +381,31 @@ fn lane_spec(
         },
         paused: destination.paused,
     })
+}
+
+/// What the requests of dead letters are rendered with.
+fn renderers(specs: &[LaneSpec]) -> Vec<Renderer> {
+    let renderer = |spec: &LaneSpec| Renderer {
+        name: spec.name.clone(),
+        destination: spec.destination.clone(),
+        target: spec.target.clone(),
+    };
+    specs.iter().map(renderer).collect()
+}
+
+fn dead_letters(config: &Config, queue: Arc<dyn Queue<Arc<Event>>>, renderers: Vec<Renderer>) -> DeadLetters {
+    let destinations = config.destinations.iter().map(|destination| destination.name.clone()).collect();
+    DeadLetters { queue, destinations, renderers, clock: Arc::new(SystemClock) }
+}
+
+/// The dead letters of a data directory that no instance uses; locked until this is dropped.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn dead_letters_offline(config: &Config, adapters: &AdapterSet) -> Result<DeadLetters, StartError> {
+    let renderers = renderers(&lane_specs(config, adapters)?);
+    let queue = open_queue(config, Arc::new(adapters.paths().clone()), Arc::new(SystemClock), true)?;
+    Ok(dead_letters(config, queue, renderers))
 }
 
 fn ingest_settings(config: &Config) -> ingest::Settings {

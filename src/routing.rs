@@ -288,7 +288,8 @@ impl<'a> Flags<'a> {
             (None, _) if target.opt_in => off(
                 "opt_in",
                 format!(
-                    "{destination} takes only calls that ask for it; add \"{}\": true to integrations",
+                    "{destination} takes only calls that ask for it; add \"{}\": true to integrations, or set opt_in = false \
+                     in its table of the configuration",
                     target.adapter
                 ),
             ),

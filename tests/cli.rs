@@ -308,6 +308,25 @@ fn preview_takes_the_vendors_answers() {
 }
 
 #[test]
+fn a_destination_may_take_calls_that_do_not_name_it_or_not() {
+    let destination = |name: &str, line: &str| {
+        format!(
+            "[destinations.{name}]\nadapter = \"salesforce\"\n{line}\nsettings = {{ login_host = \"a.my.salesforce.com\", \
+             client_id = \"c\", client_secret = \"s3cret\", external_id_field = \"Id__c\" }}\n"
+        )
+    };
+    let config = [("first", ""), ("second", "opt_in = false"), ("third", "opt_in = true")];
+    let folder = Folder::with(&config.map(|(name, line)| destination(name, line)).concat());
+    std::fs::write(folder.path("call.json"), r#"{"userId":"u","traits":{"lastName":"B"}}"#).unwrap();
+    let (code, out, err) = parts(&folder.run(&["preview", "--event", "call.json", "--json"], &[]));
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["skip", "send", "skip"], "{out}");
+    assert!(lines[0]["reason"].as_str().unwrap().contains("set opt_in = false"), "{out}");
+}
+
+#[test]
 fn preview_shows_secrets_only_when_asked() {
     let folder = with_adapter();
     let arguments = ["preview", "--to", "third", "--show-secrets", "--event", "call.json"];

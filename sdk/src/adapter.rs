@@ -23,7 +23,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// How messages name its manifest: `mixpanel/manifest.toml`.
+    /// How messages name its manifest: `acme/manifest.toml`.
     pub fn file(&self) -> String {
         format!("{}/manifest.toml", self.name)
     }

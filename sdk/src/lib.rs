@@ -244,5 +244,6 @@ pub mod normalise;
 pub mod preview;
 pub mod problem;
 pub mod reserved;
+pub mod superseded;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -2,6 +2,7 @@
 //! rebinding, `Origin` against other sites' pages, and the token. What the API's parts do is theirs.
 
 pub mod api;
+pub mod dead_letters;
 
 use std::net::IpAddr;
 use std::sync::Arc;

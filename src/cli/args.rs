@@ -123,6 +123,17 @@ pub enum Command {
         update: bool,
     },
 
+    /// See, send again or delete deliveries that will not be tried again by themselves
+    ///
+    /// Asks the running instance; where none runs, it locks the data directory and works there.
+    #[command(after_help = "Examples:\n  fanout dead-letters list --destination webhook --since 2h\n  \
+        fanout dead-letters show webhook:123\n  fanout dead-letters redrive --destination webhook --reason rejected")]
+    DeadLetters {
+        /// What to do with them
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
+
     /// Print a script that completes the command line
     #[command(
         after_help = "Example:\n  fanout completions bash > ~/.local/share/bash-completion/completions/fanout"
@@ -131,6 +142,82 @@ pub enum Command {
         /// For which shell
         shell: Shell,
     },
+}
+
+/// What `dead-letters` does.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List them, one line each; with --json one object a line
+    List {
+        /// Which ones
+        #[command(flatten)]
+        filter: LetterFilter,
+
+        /// Go on behind this one
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+    },
+
+    /// Show all that is known of one: the call, the request, the last answer
+    Show {
+        /// Its id, such as webhook:123
+        id: String,
+    },
+
+    /// Send them again, each user's in their order and before what waits
+    ///
+    /// Traits that a later delivered call of the same user has set again are left out; where nothing is left, the
+    /// delivery is skipped as superseded.
+    Redrive {
+        /// Their ids, such as webhook:123; or give a filter
+        ids: Vec<String>,
+
+        /// Which ones
+        #[command(flatten)]
+        filter: LetterFilter,
+
+        /// Send also what a later delivered call has set again
+        #[arg(long)]
+        all: bool,
+    },
+
+    /// Delete them; they stay counted as dead and cannot be sent again
+    Purge {
+        /// Their ids, such as webhook:123; or give a filter
+        ids: Vec<String>,
+
+        /// Which ones
+        #[command(flatten)]
+        filter: LetterFilter,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Args, Debug, Default)]
+pub struct LetterFilter {
+    /// Of this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<String>,
+
+    /// With this reason, such as rejected or expired
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+
+    /// Of this user: a userId or an anonymousId
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+
+    /// That died at this time or later: 2026-11-22T08:30:00Z, 2026-11-22, or 2h for two hours ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// That died before this time, written as for --since
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// At most so many; a list has 100 without it
+    #[arg(long, value_name = "NUMBER")]
+    pub limit: Option<u64>,
 }
 
 /// What `preview` takes.

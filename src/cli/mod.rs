@@ -5,6 +5,7 @@ mod adapters;
 mod args;
 mod check;
 mod completions;
+mod dead_letters;
 mod demo;
 pub mod examples;
 mod output;
@@ -89,6 +90,7 @@ fn answer(arguments: Arguments, adapters: &[Adapter], out: &mut dyn Write) -> io
         Command::Replay(arguments) => replay::run(&common, adapters, &arguments, out),
         Command::Adapters { name } => adapters::run(&common, adapters, name.as_deref(), out),
         Command::TestAdapter { folder, update } => test_adapter::run(&common, adapters, &folder, update, out),
+        Command::DeadLetters { command } => dead_letters::run(&common, adapters, &command, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
 }

@@ -198,8 +198,8 @@ fn fill(
 ) {
     let event = &call.event;
     let sources = destination.sources.clone();
-    let target =
-        Target::new(&destination.name, manifest.name(), manifest.aliases(), manifest.opt_in(), sources);
+    let opt_in = destination.opt_in.unwrap_or(manifest.opt_in());
+    let target = Target::new(&destination.name, manifest.name(), manifest.aliases(), opt_in, sources);
     if event.call_type() != CallType::Identify && !manifest.takes_all_calls() {
         preview.skipped = Some(format!("type: {} takes identify calls alone", preview.adapter));
         return;

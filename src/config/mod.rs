@@ -24,7 +24,7 @@ pub use adapters::{Adapter, AdapterSet};
 pub use expand::World;
 pub use load::{adapters_dir, files_in, load, log_filter, read_certificate, read_text, write_text};
 pub use resolve::resolve;
-pub use values::{ByteSize, Secret};
+pub use values::{ByteSize, Secret, parse_duration};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -155,6 +155,8 @@ pub struct Destination {
     pub paused: bool,
     /// The sources it takes; `None` for all.
     pub sources: Option<Vec<String>>,
+    /// Whether it takes only calls that name it; `None`: as the adapter has it.
+    pub opt_in: Option<bool>,
     /// The adapter's settings with everything put in; may hold secrets. Of a disabled destination they may be incomplete.
     pub settings: toml::Table,
     /// `[destinations.NAME.delivery]`
@@ -169,6 +171,7 @@ impl std::fmt::Debug for Destination {
             .field("enabled", &self.enabled)
             .field("paused", &self.paused)
             .field("sources", &self.sources)
+            .field("opt_in", &self.opt_in)
             .field("settings", &"***")
             .field("delivery", &self.delivery)
             .finish()

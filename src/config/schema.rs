@@ -373,6 +373,12 @@ pub static DESTINATION: Table = Table {
         key("paused", Kind::Flag, Absent::Default("false"), "Whether it keeps calls and sends nothing."),
         key("sources", Kind::Texts, Absent::Means("all"), "The names of the sources whose calls it takes."),
         key(
+            "opt_in",
+            Kind::Flag,
+            Absent::Means("as the adapter has it"),
+            "Whether it takes only calls whose `integrations` name it; a few adapters want that unless told otherwise.",
+        ),
+        key(
             "settings",
             Kind::Settings,
             Absent::Means("the adapter's defaults"),

@@ -36,9 +36,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Every cause, for metrics.
-    pub const ALL: [Cause; 4] = [Cause::Throttled, Cause::Suspected, Cause::Unauthorised, Cause::Failing];
-
     /// A short word for it, from a closed list.
     pub fn word(self) -> &'static str {
         match self {

@@ -340,7 +340,8 @@ impl Lane {
             Ok((id, sent)) => {
                 self.work.services.observer.attempted(&self.work.spec.name, sent.took);
                 if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.conclude(in_flight, sent.verdicts, sent.took.saturating_sub(sent.waited));
+                    let took = sent.took.saturating_sub(sent.waited);
+                    self.conclude(in_flight, sent.verdicts, took, &sent.items);
                 }
             }
             Err(error) => {
@@ -348,13 +349,13 @@ impl Lane {
                 if error.is_panic() {
                     tracing::error!(destination = %self.work.spec.name, "the adapter failed by a fault of its own");
                 }
-                self.conclude(in_flight, Vec::new(), Duration::ZERO);
+                self.conclude(in_flight, Vec::new(), Duration::ZERO, &[]);
             }
         }
     }
 
     /// Settles a request's deliveries and tells the gate.
-    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>, took: Duration) {
+    fn conclude(&mut self, in_flight: InFlight, mut verdicts: Vec<Verdict>, took: Duration, items: &[Item]) {
         let missing = || outcome::no_verdict("the adapter did not say how it ended");
         verdicts.resize_with(in_flight.tickets.len(), missing);
         verdicts.iter_mut().for_each(outcome::for_the_whole);
@@ -374,11 +375,11 @@ impl Lane {
         let mut settled = Settlement::default();
         let probe_was_suspect =
             in_flight.tickets.iter().any(|ticket| self.suspects.contains(&ticket.order_key));
-        for (ticket, verdict) in in_flight.tickets.iter().zip(verdicts) {
+        for (position, (ticket, verdict)) in in_flight.tickets.iter().zip(verdicts).enumerate() {
             let moment = Moment { now_ms, own_ms, retry_for, random: random() };
             self.remember(ticket, &verdict, now_ms);
             let (how, label) = outcome::settle(verdict, ticket, moment, blame_events);
-            settled.add(ticket.id, how, label);
+            settled.add(ticket.id, self.work.with_request(how, items.get(position)), label);
         }
         settled.report(&self.work);
 
@@ -481,6 +482,7 @@ impl Lane {
         if !self.is_replay() {
             self.work.role.beside.stand(Standing::Closed(None));
         }
+        self.forget_cause();
         let now = Instant::now().into_std();
         if let Some(value) = self.own_time.save(self.work.services.clock.now_ms(), now) {
             self.kept.save(value);
@@ -519,6 +521,14 @@ impl Lane {
         status.requests = self.sends.len();
         if status.last_error != self.last_error {
             status.last_error.clone_from(&self.last_error);
+        }
+    }
+
+    /// A lane that has ended is closed for nothing.
+    fn forget_cause(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cause) = status.closed.take() {
+            self.work.services.observer.closed(&self.work.spec.name, cause.word(), false);
         }
     }
 

@@ -14,6 +14,7 @@ mod limiter;
 mod outcome;
 mod own_time;
 mod pace;
+pub mod request;
 mod supervise;
 mod work;
 

@@ -96,7 +96,7 @@ pub fn settle(verdict: Verdict, ticket: &Ticket, moment: Moment, alone_refused: 
     match verdict.outcome {
         Outcome::Delivered => (Settled::Done(Code::Delivered), Label::of("delivered")),
         Outcome::Submitted => (Settled::Done(Code::Submitted), Label::of("submitted")),
-        Outcome::Rejected => dead("rejected", verdict, ticket.attempt),
+        Outcome::Rejected => dead("rejected", verdict, ticket),
         Outcome::Throttled { user_only: false, .. } => (Settled::Release, Label::of("throttled")),
         Outcome::Unauthorised if !alone_refused => (Settled::Release, Label::of("unauthorised")),
         Outcome::Retry { after } => later(after, "retry", verdict, ticket, moment),
@@ -122,7 +122,7 @@ fn later(
 ) -> (Settled, Label) {
     let left_ms = ticket.since_ms.saturating_add(millis(moment.retry_for)).saturating_sub(moment.own_ms);
     if left_ms <= 0 {
-        return dead("expired", verdict, ticket.attempt);
+        return dead("expired", verdict, ticket);
     }
     let at_ms = match after {
         Some(asked) => moment.now_ms.saturating_add(millis(asked.min(LONGEST_WAIT))),
@@ -135,12 +135,14 @@ fn later(
     (Settled::Later { at_ms, since_ms, reason: verdict.reason }, Label::of(outcome))
 }
 
-fn dead(code: &'static str, verdict: Verdict, attempts: u32) -> (Settled, Label) {
+fn dead(code: &'static str, verdict: Verdict, ticket: &Ticket) -> (Settled, Label) {
     let dead = Dead {
         code: code.to_owned(),
         reason: verdict.reason,
-        attempts,
+        attempts: ticket.attempt,
+        first_attempt_at_ms: ticket.first_attempt_at_ms,
         answer: (*verdict.answer).to_owned(),
+        request: None,
     };
     (Settled::Dead(dead), Label { outcome: "dead", reason: code })
 }
@@ -181,8 +183,14 @@ mod tests {
     fn every_outcome_settles_its_delivery() {
         let fresh = ticket(1, MOMENT.own_ms);
         let secs = |n| Some(Duration::from_secs(n));
-        let rejected =
-            Dead { code: "rejected".into(), reason: "because".into(), attempts: 1, answer: "400 no".into() };
+        let rejected = Dead {
+            code: "rejected".into(),
+            reason: "because".into(),
+            attempts: 1,
+            first_attempt_at_ms: fresh.first_attempt_at_ms,
+            answer: "400 no".into(),
+            request: None,
+        };
         let cases = [
             (Outcome::Delivered, Settled::Done(Code::Delivered), "delivered"),
             (Outcome::Submitted, Settled::Done(Code::Submitted), "submitted"),

@@ -3,19 +3,24 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
+use fanout_sdk::superseded::Left;
 use tokio::time::Instant;
 
 use super::limiter::Limited;
 use super::outcome::Label;
-use super::{LaneSpec, Role, Services};
+use super::{LaneSpec, Role, Services, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
+
+/// For how many dead letters of a run the request is rendered: enough for the hundred that the queue keeps of each code.
+const REQUESTS_KEPT: usize = 1000;
 
 /// The most entries that a destination remembers between events.
 const MEMORY_ENTRIES: usize = 10_000;
@@ -28,6 +33,8 @@ pub(super) struct Sent {
     pub(super) took: Duration,
     /// Of that, the waits for published rates.
     pub(super) waited: Duration,
+    /// What was sent.
+    pub(super) items: Vec<Item>,
 }
 
 /// What the steps need; shared by the loop and the tasks of its requests.
@@ -36,6 +43,7 @@ pub(super) struct Work {
     pub(super) services: Services,
     pub(super) role: Role,
     memory: Memory,
+    requests_kept: AtomicUsize,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -55,7 +63,7 @@ impl NotSent {
     /// The adapter broke while rendering: this event is set aside so that it does not stop the lane.
     fn broken(attempts: u32) -> NotSent {
         let reason = "the adapter failed while it rendered this event".to_owned();
-        let dead = Dead { code: "adapter".to_owned(), reason, attempts, answer: String::new() };
+        let dead = Dead { code: "adapter".to_owned(), reason, attempts, ..Dead::default() };
         NotSent { settled: Settled::Dead(dead), label: Label { outcome: "dead", reason: "adapter" } }
     }
 }
@@ -67,7 +75,8 @@ pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
 
 impl Work {
     pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
-        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES) }
+        let requests_kept = AtomicUsize::new(0);
+        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES), requests_kept }
     }
 
     /// The lane's name in the queue.
@@ -77,11 +86,15 @@ impl Work {
 
     /// Decides whether the event is sent, and renders it.
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
-        let event = &delivery.payload;
         let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
         if let Some(reason) = left_out {
             return Err(NotSent::skipped(reason));
         }
+        let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
+            Left::Whole => &delivery.payload,
+            Left::Part(event) => &Arc::from(event),
+            Left::Nothing => return Err(NotSent::skipped("superseded")),
+        };
         if !self.spec.every_call && event.call_type() != CallType::Identify {
             return Err(NotSent::skipped("call_type"));
         }
@@ -137,8 +150,20 @@ impl Work {
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
         let took = start.elapsed();
-        let waited = Duration::from_micros(waited_us.load(Ordering::Relaxed)).min(took);
-        Sent { verdicts, took, waited }
+        let waited = Duration::from_micros(waited_us.load(Relaxed)).min(took);
+        Sent { verdicts, took, waited, items }
+    }
+
+    /// A dead letter is kept with its request, rendered for this event alone.
+    pub(super) fn with_request(&self, settled: Settled, item: Option<&Item>) -> Settled {
+        match (settled, item) {
+            (Settled::Dead(dead), Some(item)) if self.requests_kept.fetch_add(1, Relaxed) < REQUESTS_KEPT => {
+                let (destination, clock) = (&*self.spec.destination, &*self.services.clock);
+                let request = request::shown(destination, item.clone(), clock);
+                Settled::Dead(Dead { request, ..dead })
+            }
+            (settled, _) => settled,
+        }
     }
 }
 

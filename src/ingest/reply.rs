@@ -244,12 +244,16 @@ impl Failure {
                     refusals.total
                 ),
             ),
-            Failure::Queue(QueueFailure::Full) => {
-                later(30, "queue_full", "there is no room for more calls; try again later")
-            }
-            Failure::Queue(QueueFailure::Failed) => {
-                later(5, "queue_failed", "the calls could not be made durable; try again")
-            }
+            Failure::Queue(QueueFailure::Full) => later(
+                30,
+                "queue_full",
+                "the server's disk is full: keep the calls and send them again; its log says what fills it",
+            ),
+            Failure::Queue(QueueFailure::Failed) => later(
+                5,
+                "queue_failed",
+                "the server could not write the calls to its disk: send them again; its log says why",
+            ),
             Failure::Queue(QueueFailure::Closed) => {
                 later(5, "shutting_down", "the server is shutting down; try again")
             }

@@ -48,6 +48,10 @@ macro_rules! conformance {
         a_dropped_claim_loses_nothing
         closing_ends_claims_and_appends
         outcomes_at_the_end_are_kept
+        dead_letters_are_listed_and_purged
+        a_redriven_letter_goes_before_what_waits
+        a_redriven_letter_knows_what_has_overtaken_it
+        redriven_letters_survive_a_crash
         small_things_survive
         unknown_lanes_have_nothing
         a_run_is_over_the_calls_of_its_time
@@ -413,7 +417,13 @@ pub async fn counts_balance(place: impl Place) {
     assert_eq!(queue.counts("a").unwrap().unfinished, 6, "though none was claimed");
     assert!(queue.counts("a").unwrap().oldest_received_at_ms.is_some());
     let claimed = claim(&queue, "a", 6).await;
-    let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: "{}".into() };
+    let dead = Dead {
+        code: "rejected".into(),
+        reason: "no".into(),
+        attempts: 1,
+        answer: "{}".into(),
+        ..Dead::default()
+    };
     let skipped = Code::Skipped("integrations".to_owned());
     let hows = [
         Settled::Done(Code::Submitted),
@@ -536,4 +546,114 @@ pub async fn unknown_lanes_have_nothing(place: impl Place) {
     queue.settle("b", vec![(Id(1), Settled::Release)]);
     queue.settle("a", vec![(Id(1), Settled::Release), (Id(99), Settled::Done(Code::Delivered))]);
     assert_eq!(queue.counts("a").unwrap().unfinished, 1);
+}
+
+fn rejected() -> Settled {
+    let request = Some("POST /".to_owned());
+    let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, request, ..Dead::default() };
+    Settled::Dead(dead)
+}
+
+/// Calls of one user by name; the first number is that of the first message key.
+async fn append_of_one_user(queue: &impl Queue<String>, first: u64, names: &[&str]) {
+    for (key, name) in (first..).zip(names) {
+        queue.append(vec![entry(name, 77, key)]).await.unwrap();
+    }
+}
+
+/// Claims one after the other and ends each as is said of it.
+async fn end_each(queue: &impl Queue<String>, lane: &str, hows: Vec<Settled>) -> Vec<Id> {
+    let mut ids = Vec::new();
+    for how in hows {
+        let id = claim(queue, lane, 1).await[0].id;
+        queue.settle(lane, vec![(id, how)]);
+        ids.push(id);
+    }
+    ids
+}
+
+fn dead_count(queue: &impl Queue<String>, lane: &str) -> (u64, u64) {
+    let counts = queue.counts(lane).unwrap();
+    let dead = counts.finished.iter().filter(|(code, _)| matches!(code, Code::Dead(_)));
+    (counts.unfinished, dead.map(|(_, count)| count).sum())
+}
+
+pub async fn dead_letters_are_listed_and_purged(place: impl Place) {
+    let queue = place.open(&["a", "b"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), Settled::Done(Code::Delivered), rejected()]).await;
+    let letters = queue.dead_letters("a", None, 10);
+    let seen: Vec<_> = letters.iter().map(|letter| (letter.id, letter.payload.as_deref())).collect();
+    assert_eq!(seen, [(ids[0], Some("one")), (ids[2], Some("three"))]);
+    assert_eq!((letters[0].order_key, letters[0].received_at_ms, letters[0].source), (77, 1_001, Some(0)));
+    assert_eq!(letters[0].dead.request.as_deref(), Some("POST /"));
+    assert_eq!(queue.dead_letters("a", Some(ids[0]), 10).len(), 1);
+    assert_eq!(queue.dead_letters("a", None, 1).len(), 1);
+    assert_eq!(queue.dead_letters("b", None, 10).len() + queue.dead_letters("c", None, 10).len(), 0);
+    assert_eq!(queue.purge("a", &[ids[0], ids[1]]), 1);
+    assert_eq!((queue.dead_letters("a", None, 10).len(), dead_count(&queue, "a")), (1, (0, 2)));
+    assert_eq!(queue.redrive("a", &[ids[0]], false), 0, "its record is gone");
+}
+
+pub async fn a_redriven_letter_goes_before_what_waits(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three", "four"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), rejected()]).await;
+    assert_eq!(dead_count(&queue, "a"), (2, 2));
+    assert_eq!(queue.redrive("a", &[ids[1], ids[0], ids[0]], true), 2);
+    assert_eq!(queue.redrive("a", &ids, true), 0, "they are open");
+    assert_eq!(dead_count(&queue, "a"), (4, 0));
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let claimed = claim(&queue, "a", 1).await.remove(0);
+        assert_eq!((claimed.attempt, claimed.later.len()), (1, 0));
+        queue.settle("a", done(std::slice::from_ref(&claimed)));
+        order.push(claimed.payload);
+    }
+    assert_eq!(order, ["one", "two", "three", "four"]);
+    assert_eq!(dead_count(&queue, "a"), (0, 0));
+    assert!(queue.dead_letters("a", None, 10).is_empty());
+}
+
+pub async fn a_redriven_letter_knows_what_has_overtaken_it(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append(&queue, &["another user"]).await;
+    append_of_one_user(&queue, 1, &["one", "two", "three", "four", "five"]).await;
+    let skipped = Settled::Done(Code::Skipped("flag".into()));
+    let delivered = || Settled::Done(Code::Delivered);
+    let hows = vec![delivered(), rejected(), delivered(), skipped, rejected(), delivered()];
+    let ids = end_each(&queue, "a", hows).await;
+    let overtakers = queue.later_of("a", ids[1]);
+    assert_eq!(overtakers, [(ids[2], "two".to_owned()), (ids[5], "five".to_owned())]);
+    assert_eq!(queue.redrive("a", &ids, false), 2);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("one", vec!["two".to_owned(), "five".to_owned()]));
+    queue.settle("a", vec![(first.id, delivered())]);
+    let second = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((second.payload.as_str(), second.later), ("four", vec!["five".to_owned()]));
+}
+
+pub async fn redriven_letters_survive_a_crash(place: impl Place) {
+    let queue = place.open(&["a"]);
+    append_of_one_user(&queue, 1, &["one", "two", "three"]).await;
+    let ids = end_each(&queue, "a", vec![rejected(), Settled::Done(Code::Delivered), rejected()]).await;
+    assert_eq!(queue.dead_letters("a", None, 10).len(), 2);
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!(queue.redrive("a", &ids, false), 2, "before the lane has come to them again");
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!((dead_count(&queue, "a"), queue.dead_letters("a", None, 10).len()), ((2, 0), 0));
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("one", vec!["two".to_owned()]));
+    queue.settle("a", vec![(first.id, rejected())]);
+    let third = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((third.payload.as_str(), third.attempt, third.later.len()), ("three", 1, 0));
+    queue.settle("a", vec![(third.id, Settled::Done(Code::Delivered))]);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!((dead_count(&queue, "a"), queue.dead_letters("a", None, 10).len()), ((0, 1), 1));
+    append_of_one_user(&queue, 4, &["four"]).await;
+    assert_eq!(names(&claim(&queue, "a", 1).await), ["four"], "nothing of it is open any more");
 }

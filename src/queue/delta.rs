@@ -43,6 +43,8 @@ pub struct Delta {
     pub patches: Vec<(u64, u8)>,
     /// Rows to be written, or deleted.
     pub rows: BTreeMap<u64, Option<Row>>,
+    /// Deliveries that were opened again, and whether whole; `None` for those that have ended since.
+    pub redriven: BTreeMap<u64, Option<bool>>,
 }
 
 impl Delta {
@@ -55,6 +57,7 @@ impl Delta {
         self.chunks.extend(later.chunks);
         self.patches.extend(later.patches);
         self.rows.extend(later.rows);
+        self.redriven.extend(later.redriven);
     }
 }
 
@@ -71,4 +74,6 @@ pub struct Saved {
     pub chunks: BTreeMap<u64, Vec<u8>>,
     /// All rows.
     pub rows: BTreeMap<u64, Row>,
+    /// What was opened again and has not ended, and whether whole.
+    pub redriven: BTreeMap<u64, bool>,
 }

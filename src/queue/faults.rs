@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::files::{Disk, Files, LockError};
+use super::files::{Disk, Files, Lock, LockError};
 
 const SECTOR: usize = 512;
 const PAGE: u64 = 4096;
@@ -34,6 +34,8 @@ struct World {
     failing_syncs: u32,
     failing_cuts: u32,
     failing_removes: u32,
+    failing_reads: u32,
+    read_only: bool,
     short_writes: bool,
     capacity: u64,
     bad_pages: BTreeSet<(PathBuf, u64)>,
@@ -83,6 +85,8 @@ impl FaultyFiles {
             failing_syncs: 0,
             failing_cuts: 0,
             failing_removes: 0,
+            failing_reads: 0,
+            read_only: false,
             short_writes: false,
             capacity: u64::MAX,
             bad_pages: BTreeSet::new(),
@@ -114,6 +118,29 @@ impl FaultyFiles {
     /// The next removals of files fail.
     pub fn fail_removes(&self, number: u32) {
         self.world().failing_removes = number;
+    }
+
+    /// The next reads fail.
+    pub fn fail_reads(&self, number: u32) {
+        self.world().failing_reads = number;
+    }
+
+    /// Whether everything that would change something is refused, as after an error on a file system that is then
+    /// mounted read-only.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.world().read_only = read_only;
+    }
+
+    /// A page that could not be read can be read again.
+    pub fn heal_page(&self, path: &Path, offset: u64) {
+        self.world().bad_pages.remove(&(path.to_owned(), offset / PAGE));
+    }
+
+    /// Someone moves a file, with whatever is open of it.
+    pub fn rename(&self, from: &Path, to: &Path) {
+        let mut world = self.world();
+        let inode = world.names.remove(from).unwrap();
+        world.names.insert(to.to_owned(), inode);
     }
 
     /// Writes take a part of what they are given.
@@ -190,6 +217,10 @@ impl World {
         self.locks.clear();
     }
 
+    fn check_writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
     fn used(&self) -> u64 {
         self.names.values().map(|inode| self.inodes[*inode].seen.len() as u64).sum()
     }
@@ -247,6 +278,7 @@ impl Files for FaultyFiles {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Disk>> {
         let mut world = self.living()?;
+        world.check_writable()?;
         if world.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -266,6 +298,7 @@ impl Files for FaultyFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.living()?;
+        world.check_writable()?;
         if due(&mut world.failing_removes) {
             return Err(broken());
         }
@@ -285,13 +318,19 @@ impl Files for FaultyFiles {
         Ok(world.capacity.saturating_sub(world.used()))
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         let mut world = self.living()?;
         if !world.locks.insert(path.to_owned()) {
             return Err(LockError::Held("1".to_owned()));
         }
         let (life, path) = (world.life, path.to_owned());
         Ok(Box::new(Held { world: Arc::clone(&self.world), path, life }))
+    }
+}
+
+impl Lock for Held {
+    fn is_in_place(&self) -> bool {
+        true
     }
 }
 
@@ -320,7 +359,10 @@ fn due(faults: &mut u32) -> bool {
 
 impl Disk for Handle {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world()?;
+        let mut world = self.world()?;
+        if due(&mut world.failing_reads) {
+            return Err(broken());
+        }
         let seen = &world.inodes[self.inode].seen;
         let from = (offset as usize).min(seen.len());
         let length = into.len().min(seen.len() - from);
@@ -334,6 +376,7 @@ impl Disk for Handle {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let world = &mut *self.world()?;
+        world.check_writable()?;
         let fails = due(&mut world.failing_writes);
         let length =
             if fails || world.short_writes { world.random.usize(0..=bytes.len()) } else { bytes.len() };
@@ -352,6 +395,7 @@ impl Disk for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let world = &mut *self.world()?;
+        world.check_writable()?;
         world.syncs += 1;
         let fails = due(&mut world.failing_syncs);
         let inode = &mut world.inodes[self.inode];
@@ -373,6 +417,7 @@ impl Disk for Handle {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let world = &mut *self.world()?;
+        world.check_writable()?;
         if due(&mut world.failing_cuts) {
             return Err(broken());
         }
@@ -396,5 +441,9 @@ impl Disk for Handle {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.world()?.inodes[self.inode].seen.len() as u64)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.world().is_ok_and(|world| world.names.get(path) == Some(&self.inode))
     }
 }

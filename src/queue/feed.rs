@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::codes::UNDECODABLE;
 use super::journal::Stored;
-use super::lane::Lane;
+use super::lane::{Claim, Lane};
 use super::left::Search;
 use super::record::Head;
 use super::runs::Run;
@@ -18,6 +18,9 @@ use super::{Claimed, Dead, Id};
 const MAX_TAKEN: usize = 4096;
 /// How many events are fetched at once.
 const MAX_FETCHED: usize = 64;
+
+/// Of how many dead letters of a code the request is kept.
+const REQUESTS_KEPT: u64 = 100;
 
 /// What is to be done next for a claim.
 pub enum Step<T = std::convert::Infallible> {
@@ -43,25 +46,33 @@ enum Filled {
 }
 
 enum Payload<T> {
-    Here(u16, T),
+    Here(Found<T>),
     Bad(u8),
     Missing,
 }
 
-/// Events that were read again: the source and what was decoded, or the number of the code that ends them.
-pub type Fetched<T> = Vec<(u64, Result<(u16, T), u8>)>;
+/// An event that was read again.
+pub struct Found<T> {
+    pub source: u16,
+    pub payload: T,
+    /// See [`Claimed::later`].
+    pub later: Vec<T>,
+}
+
+/// Events that were read again, or the number of the code that ends them.
+pub type Fetched<T> = Vec<(u64, Result<Found<T>, u8>)>;
 
 /// A lane with what it has read.
 pub struct Feed<T> {
     pub lane: Lane,
-    /// Dead letters that are not written down yet.
-    pub dead: Vec<DeadRow>,
+    /// Dead letters that are not written down yet, by sequence; `None` for those that are none any more.
+    pub dead: Vec<(u64, Option<DeadRow>)>,
     /// What a run is over; `None` for a lane that follows the newest calls.
     run: Option<Run>,
     own: Recent<T>,
     /// The last step was a search: what is ready goes first now.
     searched: bool,
-    fetched: HashMap<u64, Result<(u16, T), u8>>,
+    fetched: HashMap<u64, Result<Found<T>, u8>>,
     /// When the next event was received, for a lane that does not claim.
     next_received: Option<(u64, i64)>,
 }
@@ -88,7 +99,7 @@ impl<T: Clone> Feed<T> {
             return self.hand_out(&newest.recent, max, now_ms);
         }
         if self.is_done() {
-            self.lane.leave_behind();
+            self.lane.close_behind();
             return Step::Out(Vec::new());
         }
         match filled {
@@ -180,7 +191,10 @@ impl<T: Clone> Feed<T> {
     fn caught_up(&mut self, journalled: u64) {
         let missing = self.lane.reconcile(journalled);
         if missing > 0 {
-            tracing::warn!(missing, "calls are missing from the journal, and will not be delivered");
+            tracing::warn!(
+                missing,
+                "calls are missing from the journal and cannot be delivered: they count as dead, lost"
+            );
         }
         if self.own.end() <= self.lane.low() {
             self.own.reset(self.lane.next());
@@ -190,13 +204,14 @@ impl<T: Clone> Feed<T> {
     fn payload(&mut self, newest: &Recent<T>, seq: u64) -> Payload<T> {
         let fetched = if self.fetched.is_empty() { None } else { self.fetched.remove(&seq) };
         match fetched {
-            Some(Ok((source, payload))) => return Payload::Here(source, payload),
+            Some(Ok(found)) => return Payload::Here(found),
             Some(Err(code)) => return Payload::Bad(code),
+            None if self.lane.is_to_be_reduced(seq) => return Payload::Missing,
             None => {}
         }
         match newest.get(seq).or_else(|| self.own.get(seq)) {
             Some(record) => match record.payload.clone() {
-                Some(payload) => Payload::Here(record.source, payload),
+                Some(payload) => Payload::Here(Found { source: record.source, payload, later: Vec::new() }),
                 None => Payload::Bad(UNDECODABLE),
             },
             None => Payload::Missing,
@@ -207,41 +222,71 @@ impl<T: Clone> Feed<T> {
         let mut out = Vec::with_capacity(self.lane.ready_count().min(max));
         while let Some(seq) = self.lane.next_ready().filter(|_| out.len() < max) {
             let payload = match self.payload(newest, seq) {
-                Payload::Here(source, payload) => Ok((source, payload)),
+                Payload::Here(found) => Ok(found),
                 Payload::Bad(code) => Err(code),
                 Payload::Missing => break,
             };
             let Some(claim) = self.lane.claim(now_ms) else { break };
             match payload {
-                Ok((source, payload)) => out.push(Claimed {
+                Ok(Found { source, payload, later }) => out.push(Claimed {
                     id: Id(claim.seq),
                     source,
                     order_key: claim.order_key,
                     attempt: claim.attempt,
                     first_attempt_at_ms: claim.first_attempt_at_ms,
                     payload,
+                    later,
                 }),
-                Err(code) => self.bury(claim.seq, code, claim.attempt.saturating_sub(1), now_ms),
+                Err(code) => self.bury(claim, code, now_ms),
             }
         }
         if !out.is_empty() {
             return Step::Out(out);
         }
-        let missing = |seq: &u64| newest.get(*seq).is_none() && self.own.get(*seq).is_none();
+        let missing = |seq: &u64| {
+            self.lane.is_to_be_reduced(*seq) || newest.get(*seq).is_none() && self.own.get(*seq).is_none()
+        };
         let seqs: Vec<u64> = self.lane.ready().filter(missing).take(MAX_FETCHED).collect();
         if seqs.is_empty() { Step::Again } else { Step::Fetch(seqs) }
     }
 
     /// What cannot be handed out is a dead letter.
-    fn bury(&mut self, seq: u64, number: u8, attempts: u32, now_ms: i64) {
+    fn bury(&mut self, claim: Claim, number: u8, now_ms: i64) {
         let reason = if number == UNDECODABLE {
             "the journal's record cannot be decoded: it was written by another version"
         } else {
             "the journal does not have the call any more: the disk lost it"
         };
-        let dead = Dead { code: String::new(), reason: reason.to_owned(), attempts, answer: String::new() };
-        self.lane.done(seq, number);
-        self.dead.push(DeadRow { seq, number, at_ms: now_ms, dead });
+        let attempts = claim.attempt.saturating_sub(1);
+        let first_attempt_at_ms = if attempts == 0 { 0 } else { claim.first_attempt_at_ms };
+        let dead = Dead { reason: reason.to_owned(), attempts, first_attempt_at_ms, ..Dead::default() };
+        self.end_dead(claim.seq, number, dead, now_ms);
+    }
+
+    /// Ends a claimed delivery as a dead letter.
+    pub fn end_dead(&mut self, seq: u64, number: u8, mut dead: Dead, now_ms: i64) {
+        let Some(place) = self.lane.place(seq) else { return };
+        if self.lane.done(seq, number).is_none() {
+            return;
+        }
+        if self.lane.counts().get(&number).is_some_and(|count| *count > REQUESTS_KEPT) {
+            dead.request = None;
+        }
+        let (order_key, received_at_ms) = (place.order_key, place.received_at_ms);
+        self.dead.push((seq, Some(DeadRow { seq, number, at_ms: now_ms, order_key, received_at_ms, dead })));
+    }
+
+    /// Takes in events until the lane has come to a sequence. Hands out what has to be read first; `None` when it has
+    /// come there or there is no room.
+    pub fn come_to(&mut self, seq: u64, newest: &Newest<T>) -> Option<Step> {
+        while self.lane.next() <= seq {
+            match self.fill(newest, usize::MAX) {
+                Filled::Behind(from) => return Some(Step::Read { from, tail: newest.recent.start() }),
+                Filled::Turn => {}
+                Filled::Enough | Filled::Dry => return None,
+            }
+        }
+        None
     }
 
     /// Takes in a block that was read from a sequence on, when the tail had everything from `tail` on.

@@ -3,8 +3,8 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// What the journal asks of a file system.
 pub trait Files: Send + Sync {
@@ -23,7 +23,13 @@ pub trait Files: Send + Sync {
     /// Bytes that this process may still write to the file system of a directory.
     fn available(&self, dir: &Path) -> io::Result<u64>;
     /// Takes the lock file at a path for as long as the answer lives.
-    fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError>;
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
+}
+
+/// A lock file that this process has.
+pub trait Lock: Send + Sync {
+    /// Whether the file of that name is still this one: nobody moved or removed it, or its directory.
+    fn is_in_place(&self) -> bool;
 }
 
 /// An open file.
@@ -40,6 +46,8 @@ pub trait Disk: Send + Sync {
     fn forget(&self, offset: u64);
     /// How long the file is.
     fn size(&self) -> io::Result<u64>;
+    /// Whether the file of that name is this one: nobody moved or removed it, or its directory.
+    fn is_at(&self, path: &Path) -> bool;
 }
 
 /// Why a lock was not had.
@@ -83,6 +91,24 @@ pub fn read_full(file: &dyn Disk, into: &mut [u8], offset: u64) -> io::Result<us
         }
     }
     Ok(done)
+}
+
+/// Whether an error says that a part of the disk cannot be read: for now, or for ever.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// What an operator can do about an error of writing or reading.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is mounted read-only, often after an error of the disk: check the disk and mount it writable"
+        }
+        io::ErrorKind::PermissionDenied => "let the user that this process runs as read and write there",
+        io::ErrorKind::NotFound => "it was moved or removed: put it back where it was",
+        _ => "check that disk, and the system's log about it",
+    }
 }
 
 /// Whether an error says that there is no room: the disk or a quota is full.
@@ -136,7 +162,7 @@ impl Files for RealFiles {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match file.try_lock() {
@@ -148,10 +174,23 @@ impl Files for RealFiles {
             }
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Box::new(file))
+        // On a full disk nobody can write who has it. It is had all the same.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Box::new(HeldLock { file, path: path.to_owned() }))
+    }
+}
+
+struct HeldLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock for HeldLock {
+    fn is_in_place(&self) -> bool {
+        self.file.is_at(&self.path)
     }
 }
 
@@ -179,6 +218,18 @@ impl Disk for File {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let same = |there: fs::Metadata| {
+            let here = self.metadata()?;
+            io::Result::Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+        };
+        match fs::metadata(path).and_then(same) {
+            Ok(same) => same,
+            // Whoever may not look cannot say that it is gone.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 }
 
@@ -210,6 +261,25 @@ mod tests {
         assert_eq!(holder, std::process::id().to_string());
         drop(held);
         assert!(RealFiles.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_file_knows_whether_it_is_still_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sub, elsewhere) = (dir.path().join("a"), dir.path().join("b"));
+        RealFiles.create_dir(&sub).unwrap();
+        let path = sub.join("f");
+        let file = RealFiles.create(&path).unwrap();
+        let lock = RealFiles.lock(&sub.join("lock")).unwrap();
+        assert!(file.is_at(&path) && lock.is_in_place());
+        fs::rename(&sub, &elsewhere).unwrap();
+        assert!(!file.is_at(&path) && !lock.is_in_place(), "moved");
+        RealFiles.create_dir(&sub).unwrap();
+        RealFiles.create(&path).unwrap();
+        assert!(!file.is_at(&path) && !lock.is_in_place(), "another one in its place");
+        fs::remove_dir_all(&sub).unwrap();
+        fs::rename(&elsewhere, &sub).unwrap();
+        assert!(file.is_at(&path) && lock.is_in_place(), "back again");
     }
 
     #[test]

@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often at most it is said that a lane keeps more than it may.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
+/// Which part of the disk that may be used the calls of dead letters may take after their segments have gone.
+const KEPT_PART: u64 = 32;
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -88,7 +90,7 @@ impl Keeper {
             if lane.run.is_none() {
                 low = low.min(state.lane.low());
             }
-            self.batch.dead.extend(state.dead.drain(..).map(|row| (lane.id, row)));
+            self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
             if let Some(delta) = state.lane.checkpoint() {
                 self.batch.lanes.entry(lane.id).or_default().absorb(delta);
             }
@@ -107,6 +109,9 @@ impl Keeper {
         }
         let batch = std::mem::take(&mut self.batch);
         self.next_code = next_code;
+        if !batch.sources.is_empty() {
+            shared.sources_written();
+        }
         for lane in &lanes {
             if let Some(needed) = batch.lanes.get(&lane.id).map(|delta| delta.needed) {
                 lane.needs(needed);
@@ -125,7 +130,14 @@ impl Keeper {
     /// Forgets what was to be written down of a lane.
     pub fn forget(&mut self, lane: u16) {
         self.batch.lanes.remove(&lane);
-        self.batch.dead.retain(|(of, _)| *of != lane);
+        self.batch.dead.retain(|(of, _, _)| *of != lane);
+    }
+
+    /// Writes down what changed, and how many calls there are, by which the next start tells a torn end from a lost one.
+    pub fn finish<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+        let written = self.checkpoint(shared);
+        let total = shared.tail.total();
+        written && (total == self.total || self.commit(shared, total))
     }
 
     fn commit<T>(&mut self, shared: &Shared<T>, total: (u64, u64)) -> bool {
@@ -143,20 +155,45 @@ impl Keeper {
     /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
     pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
         let total = shared.tail.total();
-        // Calls can be counted only while the journal has them.
-        if total != self.total && !self.commit(shared, total) {
-            return;
-        }
-        let lanes = shared.lanes();
-        let needed = lanes.iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
-        shared.journal.retain(needed.unwrap_or(total.0), (shared.clock)());
+        let is_stalled = shared.stalled.load(Ordering::SeqCst);
+        // Calls can be counted only while the journal has them. Where the disk is full, room is made with what is known.
+        let is_counted = total == self.total || (!is_stalled && self.commit(shared, total));
+        let counted_to = if is_counted { total.0 } else { self.total.0 };
+        shared.journal.set_beside(shared.store.disk_bytes());
+        let needed = shared.lanes().iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
+        self.let_go(shared, needed.unwrap_or(counted_to).min(counted_to));
         let first_seq = shared.journal.first_seq();
-        if first_seq <= self.pruned_below {
+        if is_stalled || first_seq <= self.pruned_below {
             return;
         }
         match shared.store.prune(&shared.lane_ids(), first_seq) {
             Ok(()) => self.pruned_below = first_seq,
             Err(error) => tracing::warn!(%error, "old outcomes were not deleted"),
+        }
+    }
+}
+
+impl Keeper {
+    /// Lets segments go, whose dead letters' calls are kept first.
+    fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
+        let now_ms = (shared.clock)();
+        if let Err(error) = shared.forget_calls() {
+            tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
+        }
+        loop {
+            let below = shared.journal.leaves_below(needed, now_ms);
+            let first_seq = shared.journal.first_seq();
+            if below <= first_seq {
+                return;
+            }
+            let room = shared.journal.max_disk_bytes() / KEPT_PART;
+            if !shared.keep_calls_below(below, room) {
+                return;
+            }
+            shared.journal.retain(needed.min(below), now_ms);
+            if shared.journal.first_seq() == first_seq {
+                return;
+            }
         }
     }
 }
@@ -184,10 +221,10 @@ impl Alarm {
     }
 }
 
-/// The thread, and what is left to do when it breaks. Going on with a state that may be half of one could lose
+/// Does the thread's work, and what is left to do when that breaks. Going on with a state that may be half of one could lose
 /// deliveries, and a restart begins with what is on disk: so lanes get nothing any more, and it is said why.
-pub fn watch<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
-    if catch_unwind(AssertUnwindSafe(|| run(shared))).is_err() {
+pub fn watch<T>(shared: &Shared<T>, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
         shared.broken.store(true, Ordering::SeqCst);
         shared.stalled.store(true, Ordering::SeqCst);
         tracing::error!(
@@ -197,7 +234,7 @@ pub fn watch<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
     }
 }
 
-/// The thread: runs until the bell says stop, which is no orderly end.
+/// The thread's work: runs until the bell says stop, which is no orderly end.
 pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
     let mut retained = Instant::now();
     let mut alarm = Alarm::default();
@@ -217,8 +254,8 @@ pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
             }
         }
         let mut keeper = shared.keeper();
-        let written = keeper.checkpoint(shared);
-        if written && retained.elapsed() >= RETAIN_EVERY {
+        keeper.checkpoint(shared);
+        if retained.elapsed() >= RETAIN_EVERY {
             keeper.retain(shared);
             shared.blocks.tidy();
             retained = Instant::now();
@@ -279,7 +316,7 @@ mod tests {
         assert!(shared.keeper().checkpoint(&shared));
 
         full.store(true, Ordering::SeqCst);
-        let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, answer: String::new() };
+        let dead = Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, ..Dead::default() };
         shared.settle(&cell, vec![(Id(1), Settled::Done(Code::Delivered))]);
         assert!(!shared.keeper().checkpoint(&shared));
         shared.settle(&cell, vec![(Id(2), Settled::Dead(dead))]);
@@ -302,6 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn a_source_whose_number_is_not_written_down_is_not_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&dir.path().join("state"), &full);
+        let known = shared.source_id("known");
+        full.store(true, Ordering::SeqCst);
+        let new = shared.source_id("new");
+        assert_ne!(known, new);
+        assert_eq!(shared.source_id("new"), new);
+        assert!(shared.check_source(known).is_ok(), "its calls can be taken");
+        let error = shared.check_source(new).unwrap_err().to_string();
+        assert!(error.contains("state.redb"), "{error}");
+        assert!(!shared.keeper().checkpoint(&shared));
+        let newer = shared.source_id("newer");
+        assert!(shared.check_source(new).is_err() && shared.check_source(newer).is_err());
+
+        full.store(false, Ordering::SeqCst);
+        assert!(shared.keeper().checkpoint(&shared));
+        assert!(shared.check_source(new).is_ok() && shared.check_source(newer).is_ok());
+        let names = shared.store.load().unwrap().sources;
+        assert_eq!(
+            (names.get(&new), names.get(&newer)),
+            (Some(&"new".to_owned()), Some(&"newer".to_owned()))
+        );
+    }
+
+    #[test]
     fn calls_are_counted_before_the_journal_lets_go_of_them() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
@@ -312,5 +376,18 @@ mod tests {
         assert!(keeper.checkpoint(&shared));
         keeper.retain(&shared);
         assert_eq!(shared.store.load().unwrap().total, (4, 3));
+    }
+
+    #[test]
+    fn a_keeper_that_breaks_is_noticed_and_lanes_get_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir.path().join("state"), &Arc::default());
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        watch(&shared, || panic!("as told"));
+        assert!(shared.broken.load(Ordering::SeqCst));
+        let cell = shared.lane("a").unwrap();
+        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Wait(Some(_))));
+        assert!(shared.shed(&cell) == (0, false));
+        shared.close();
     }
 }

@@ -7,23 +7,29 @@
 //! window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
 //! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
 
+mod backlog;
+mod gates;
+mod leaving;
+pub mod redrive;
+
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
-use super::codes::{self, GAP, IN_FLIGHT, RETRY, UNREAD, WAITING};
+use super::codes::{self, GAP, IN_FLIGHT, LOST, RETRY, UNREAD, WAITING};
 use super::delta::{Delta, Row, Saved};
-use super::left::{Found, Left, Search};
+use super::left::Left;
 use super::window::{Shape, Slot, Window};
+
+use gates::{Gate, Gates, Phase, Spread};
+use leaving::MAX_LEFT;
 
 /// Waits longer than this are written down: milliseconds.
 const SHORT_WAIT_MS: i64 = 1000;
 /// So many chunks may wait to be written before the lane stops taking in events.
 const MAX_UNWRITTEN_CHUNKS: usize = 64;
 
-/// So many order keys may have events left in the journal; those of further keys are kept in memory like any other.
-const MAX_LEFT: usize = 1024;
 /// A chunk is parked although this share of it could be handed out: that many would keep a lane waiting for one user.
 const ACTIVE_SHARE: usize = 64;
 
@@ -67,58 +73,6 @@ pub struct Again<'a> {
     pub reason: &'a str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Ready,
-    InFlight,
-    Retry,
-}
-
-/// The oldest open delivery of an order key, and those behind it.
-struct Gate {
-    head: u64,
-    first_attempt_at_ms: i64,
-    due_at_ms: i64,
-    attempts: u32,
-    phase: Phase,
-    has_row: bool,
-    behind: VecDeque<u64>,
-}
-
-impl Gate {
-    fn of(head: u64) -> Self {
-        Self {
-            head,
-            first_attempt_at_ms: 0,
-            due_at_ms: 0,
-            attempts: 0,
-            phase: Phase::Ready,
-            has_row: false,
-            behind: VecDeque::new(),
-        }
-    }
-}
-
-/// Order keys are keyed hashes already; they only need spreading.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte) ^ self.0);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    }
-}
-
 /// See the module.
 pub struct Lane {
     limits: Limits,
@@ -135,6 +89,8 @@ pub struct Lane {
     hungry: VecDeque<u64>,
     /// How far the clock that the caller goes by is ahead of wall time, in which rows are written.
     ahead_ms: i64,
+    /// Open ones that were dead letters, and whether they are to be sent whole.
+    redriven: BTreeMap<u64, bool>,
     begin: u64,
     counts: BTreeMap<u8, u64>,
     finished: u64,
@@ -168,6 +124,7 @@ impl Lane {
             left: HashMap::default(),
             hungry: VecDeque::new(),
             ahead_ms: 0,
+            redriven: saved.redriven,
             begin: saved.begin,
             finished: saved.counts.values().sum(),
             counts: saved.counts,
@@ -208,117 +165,39 @@ impl Lane {
         if seq < self.next() {
             return true;
         }
+        self.admit(seq, order_key, received_at_ms);
+        true
+    }
+
+    /// Takes in the next sequence, for which there is room.
+    fn admit(&mut self, seq: u64, order_key: u64, received_at_ms: i64) {
         self.changed = true;
         if self.window.state(seq) != UNREAD {
             self.window.pass(GAP);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
-        if self.leave(seq, order_key, received_at_ms) {
+        if !self.left.is_empty() && self.leave_behind(seq, order_key) {
             self.window.pass(UNREAD);
             self.drop_stale_rows(seq);
             self.retire();
-            return true;
+            return;
         }
         self.window.take_in(Slot { order_key, received_at_ms });
         let row = if self.resumed.is_empty() { None } else { self.resumed.remove(&seq) };
-        self.enter(seq, order_key, row);
-        true
-    }
-
-    /// Leaves an event in the journal if too many of its order key are here, or others before it are left already.
-    fn leave(&mut self, seq: u64, order_key: u64, received_at_ms: i64) -> bool {
-        if !self.left.is_empty()
-            && let Some(left) = self.left.get_mut(&order_key)
-        {
-            // From before a restart: it was taken in, and is again.
-            if seq < left.from {
-                return false;
-            }
-            if seq >= left.to {
-                left.to = seq + 1;
-                left.count += 1;
-                left.changed = true;
-                self.open += 1;
-            }
-            return true;
-        }
-        let behind = self.gates.get(&order_key).map_or(0, |gate| gate.behind.len());
-        // One with a row of its own is no candidate: what is left has none.
-        if behind < self.limits.behind || self.left.len() >= MAX_LEFT || self.resumed.contains_key(&seq) {
-            return false;
-        }
-        let left = Left { from: seq, to: seq + 1, count: 1, received_at_ms, changed: true, row_at: None };
-        self.left.insert(order_key, left);
-        self.open += 1;
-        true
-    }
-
-    /// What is to be read again, if anything; the answer goes to [`Self::take_back`].
-    pub fn search(&mut self) -> Option<Search> {
-        if self.hungry.is_empty() {
-            return None;
-        }
-        let (gates, left, limit) = (&self.gates, &self.left, self.limits.behind);
-        let room = |order_key: u64| limit.saturating_sub(behind(gates, order_key));
-        self.hungry.retain(|order_key| left.contains_key(order_key) && room(*order_key) > 0);
-        // After a restart the lane comes to what is left once more, and not before that.
-        let next = self.window.next();
-        self.hungry.iter().find_map(|order_key| {
-            let Left { from, to, .. } = *left.get(order_key).filter(|left| left.from < next)?;
-            Some(Search { order_key: *order_key, from, to: to.min(next), max: room(*order_key) })
-        })
-    }
-
-    /// Takes in what was found again. Until then it is searched for.
-    pub fn take_back(&mut self, search: Search, found: Found) {
-        let Search { order_key, from, .. } = search;
-        let Found { events, next } = found;
-        let current = self.left.get(&order_key).copied().filter(|left| left.from == from);
-        let Some(mut left) = current else { return };
-        self.hungry.retain(|hungry| *hungry != order_key);
-        self.changed = true;
-        for (seq, received_at_ms) in events {
-            left.count = left.count.saturating_sub(1);
-            left.received_at_ms = received_at_ms;
-            self.open = self.open.saturating_sub(1);
-            let slot = Slot { order_key, received_at_ms };
-            let mut row = None;
-            if !self.window.take_in_late(seq, slot) {
-                self.parked.insert(seq, slot);
-                row = Some(Row { order_key, received_at_ms, ..Row::default() });
-            }
-            if row.is_some() || left.row_at == Some(seq) {
-                self.delta.rows.insert(seq, row.clone());
-            }
-            if left.row_at == Some(seq) {
-                left.row_at = None;
-            }
-            self.enter(seq, order_key, row);
-        }
-        left.from = next.clamp(from, left.to);
-        if left.from >= left.to {
-            // What was not found the journal has lost.
-            self.open = self.open.saturating_sub(left.count);
-            self.delta.rows.extend(left.row_at.map(|at| (at, None)));
-            self.left.remove(&order_key);
-            return;
-        }
-        left.changed = true;
-        self.left.insert(order_key, left);
-        self.feed_soon(order_key);
-    }
-
-    /// Has more of a key's events read again if few of those that are here are left.
-    fn feed_soon(&mut self, order_key: u64) {
-        if behind(&self.gates, order_key) <= self.limits.behind / 4 && !self.hungry.contains(&order_key) {
-            self.hungry.push_back(order_key);
+        if !self.enter(seq, order_key, row) {
+            self.leave_first(seq, order_key, received_at_ms);
+            self.retire();
         }
     }
 
     /// Goes past sequences that have no call. `false`: there was no room for all of them.
     pub fn pass_to(&mut self, seq: u64) -> bool {
+        (self.redriven.is_empty() || self.take_in_redriven(seq)) && self.pass_gap(seq)
+    }
+
+    fn pass_gap(&mut self, seq: u64) -> bool {
         let span = (self.limits.shape.chunks * self.limits.shape.chunk_len()) as u64;
         if seq.saturating_sub(self.next()) > span && self.window.is_quiet() {
             let chunks = &mut self.delta.chunks;
@@ -340,7 +219,7 @@ impl Lane {
     }
 
     /// Lets go of everything before the next sequence; nothing may be open. A restart begins there.
-    pub fn leave_behind(&mut self) {
+    pub fn close_behind(&mut self) {
         let next = self.next();
         if self.window.base() < next {
             let chunks = &mut self.delta.chunks;
@@ -357,16 +236,25 @@ impl Lane {
         }
     }
 
-    /// An open event joins its order key.
-    fn enter(&mut self, seq: u64, order_key: u64, row: Option<Row>) {
+    /// An open event joins its order key. `false` if it is to be left in the journal, for too many are here.
+    fn enter(&mut self, seq: u64, order_key: u64, row: Option<Row>) -> bool {
         self.open += 1;
         let gate = match self.gates.entry(order_key) {
             Entry::Occupied(mut gate) => {
-                gate.get_mut().behind.push_back(seq);
-                if row.is_some() && !self.parked.contains_key(&seq) {
+                let gate = gate.get_mut();
+                if gate.behind.len() >= self.limits.behind && row.is_none() && self.left.len() < MAX_LEFT {
+                    return false;
+                }
+                if gate.behind.back().is_none_or(|last| *last < seq) && gate.head < seq {
+                    gate.behind.push_back(seq);
+                } else if gate.insert(seq) {
+                    let before = self.ready.iter_mut().find(|ready| gate.behind.front() == Some(*ready));
+                    before.into_iter().for_each(|ready| *ready = seq);
+                }
+                if row.is_some() && !self.parked.contains_key(&seq) && !self.redriven.contains_key(&seq) {
                     self.delta.rows.insert(seq, None);
                 }
-                return;
+                return true;
             }
             Entry::Vacant(place) => place.insert(Gate::of(seq)),
         };
@@ -382,6 +270,7 @@ impl Lane {
             }
             _ => self.ready.push_back(seq),
         }
+        true
     }
 
     fn make_room(&mut self) -> bool {
@@ -517,7 +406,7 @@ impl Lane {
         match gate.behind.pop_front() {
             Some(next) => {
                 *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
-                gate.has_row = self.parked.contains_key(&next);
+                gate.has_row = self.parked.contains_key(&next) || self.redriven.contains_key(&next);
                 self.ready.push_back(next);
             }
             None => drop(place.remove()),
@@ -532,6 +421,9 @@ impl Lane {
     }
 
     fn end(&mut self, seq: u64, code: u8) {
+        if !self.redriven.is_empty() && self.redriven.remove(&seq).is_some() {
+            self.delta.redriven.insert(seq, None);
+        }
         self.count(code, 1);
         self.open = self.open.saturating_sub(1);
         self.changed = true;
@@ -604,63 +496,6 @@ impl Lane {
         seqs.iter().rev().filter(|seq| self.release(**seq)).count()
     }
 
-    /// Ends the oldest deliveries that are not begun with a code, at most so many. Hands out how many those were; fewer
-    /// than asked for when there are no more among those that are taken in, or when older ones are left in the journal.
-    pub fn shed(&mut self, count: usize, code: u8) -> usize {
-        let oldest_left = self.left.values().map(|left| left.from).min().unwrap_or(u64::MAX);
-        let parked = self.parked.iter().map(|(seq, slot)| (*seq, *slot));
-        let mut unbegun: Vec<(u64, Slot)> = parked
-            .chain(self.window.unclaimed())
-            .filter(|(seq, slot)| *seq < oldest_left && is_unbegun(&self.gates, *seq, *slot))
-            .take(count)
-            .collect();
-        unbegun.sort_unstable_by_key(|(seq, _)| *seq);
-        for (seq, slot) in &unbegun {
-            self.drop_unbegun(*seq, slot.order_key, code);
-            if self.left.contains_key(&slot.order_key) {
-                self.feed_soon(slot.order_key);
-            }
-        }
-        if !unbegun.is_empty() {
-            let mut ready = std::mem::take(&mut self.ready);
-            ready.retain(|seq| self.is_ready(*seq));
-            self.ready = ready;
-            self.retire();
-        }
-        if unbegun.len() < count
-            && let Some((order_key, _)) = self.left.iter().min_by_key(|(_, left)| left.from)
-        {
-            // They are the oldest now.
-            let order_key = *order_key;
-            self.feed_soon(order_key);
-        }
-        unbegun.len()
-    }
-
-    fn drop_unbegun(&mut self, seq: u64, order_key: u64, code: u8) {
-        if self.parked.contains_key(&seq) {
-            self.delta.rows.insert(seq, None);
-        }
-        if let Entry::Occupied(mut place) = self.gates.entry(order_key) {
-            let gate = place.get_mut();
-            if gate.head == seq && gate.has_row {
-                self.delta.rows.insert(seq, None);
-            }
-            if gate.head != seq {
-                if let Ok(at) = gate.behind.binary_search(&seq) {
-                    gate.behind.remove(at);
-                }
-            } else if let Some(next) = gate.behind.pop_front() {
-                *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
-                gate.has_row = self.parked.contains_key(&next);
-                self.ready.push_back(next);
-            } else {
-                place.remove();
-            }
-        }
-        self.end(seq, code);
-    }
-
     /// Gives a claimed delivery back, as if it had not been claimed. `false` if it is not in flight.
     pub fn release(&mut self, seq: u64) -> bool {
         let Some(slot) = self.slot(seq) else { return false };
@@ -673,37 +508,6 @@ impl Lane {
         self.ready.push_front(seq);
         self.window.set(seq, WAITING);
         true
-    }
-
-    /// Ends everything up to the journal's end with one code. Hands out how many deliveries that were.
-    pub fn end_all(&mut self, end: u64, journalled: u64, code: u8) -> u64 {
-        let left = self.unfinished(journalled);
-        let ranges = std::mem::take(&mut self.left).into_values().filter_map(|left| left.row_at);
-        let rows = std::mem::take(&mut self.resumed).into_keys().chain(ranges);
-        let gates = std::mem::take(&mut self.gates).into_values();
-        let heads = gates.filter(|gate| gate.has_row).map(|gate| gate.head);
-        let parked = std::mem::take(&mut self.parked);
-        self.delta.rows.extend(rows.chain(heads).chain(parked.keys().copied()).map(|seq| (seq, None)));
-        self.delta.patches.extend(parked.keys().map(|seq| (*seq, code)));
-        for seq in self.window.base()..self.next() {
-            // What is unread below the next one was left.
-            if matches!(self.window.state(seq), UNREAD | WAITING..) {
-                self.window.set(seq, code);
-            }
-        }
-        self.retire();
-        while self.next() < end && self.window.has_room() {
-            self.window.pass(code);
-            self.retire();
-        }
-        self.ready.clear();
-        self.hungry.clear();
-        self.retries.clear();
-        self.open = 0;
-        self.in_flight = 0;
-        self.count(code, left);
-        self.changed = true;
-        left
     }
 
     /// The lowest sequence that is not finished; the next one if all are.
@@ -750,11 +554,6 @@ impl Lane {
         self.parked.len()
     }
 
-    /// How many events are left in the journal behind others of their order key.
-    pub fn left(&self) -> u64 {
-        self.left.values().map(|left| left.count).sum()
-    }
-
     /// How many deliveries have ended, by code, since the lane began.
     pub fn counts(&self) -> &BTreeMap<u8, u64> {
         &self.counts
@@ -766,14 +565,18 @@ impl Lane {
     }
 
     /// To be called when the lane has come to the journal's end, where what is open is known: calls that were counted
-    /// and that the journal does not have any more are no longer expected. Hands out how many those were.
+    /// and that the journal does not have any more are dead, lost. Hands out how many those were.
     pub fn reconcile(&mut self, journalled: u64) -> u64 {
         let begin = journalled.saturating_sub(self.finished + self.open);
-        if begin == self.begin {
-            return 0;
+        let missing = begin.saturating_sub(self.begin);
+        if missing > 0 {
+            self.count(LOST, missing);
+            self.changed = true;
+        } else if begin < self.begin {
+            self.begin = begin;
+            self.changed = true;
         }
-        self.changed = true;
-        begin.saturating_sub(std::mem::replace(&mut self.begin, begin))
+        missing
     }
 
     /// The state of a sequence in the window, as a number of [`codes`].
@@ -791,7 +594,7 @@ impl Lane {
         let mut chunks = BTreeMap::new();
         self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
         let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
-        Saved { base, begin, counts, chunks, rows: BTreeMap::new() }
+        Saved { base, begin, counts, chunks, ..Saved::default() }
     }
 
     /// What has to be written down since the last call; `None` if nothing changed.
@@ -812,19 +615,6 @@ impl Lane {
         delta.begin = self.begin;
         Some(delta)
     }
-}
-
-type Gates = HashMap<u64, Gate, BuildHasherDefault<Spread>>;
-
-/// How many queue behind the head of an order key.
-fn behind(gates: &Gates, order_key: u64) -> usize {
-    gates.get(&order_key).map_or(0, |gate| gate.behind.len())
-}
-
-/// Whether nothing has been tried of a delivery that is taken in and not claimed.
-fn is_unbegun(gates: &Gates, seq: u64, slot: Slot) -> bool {
-    let Some(gate) = gates.get(&slot.order_key) else { return false };
-    gate.head != seq || (gate.phase == Phase::Ready && gate.attempts == 0)
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ use super::record::{Head, RECORDS_START};
 use super::recovery::{OpenError as JournalError, Recovered};
 use super::segment::parse_name;
 use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
-use super::store::{DeadRow, Store, StoreError};
+use super::store::{Store, StoreError, has_content};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
-use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
+use super::{AppendError, Appended, Claimed, DeadLetter, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
@@ -54,6 +54,9 @@ pub struct Options {
     pub window_events: usize,
     /// How many events of a lane may be parked. Default 65,536.
     pub parked_events: usize,
+    /// Whether the lanes stay as the last run left them, whatever `lanes` says; then there must have been one. For whoever
+    /// looks at the data directory without running on it. Default no.
+    pub as_it_is: bool,
 }
 
 impl Options {
@@ -66,6 +69,7 @@ impl Options {
             behind_bytes: 2 << 20,
             window_events: 1 << 16,
             parked_events: 1 << 16,
+            as_it_is: false,
         }
     }
 
@@ -93,11 +97,20 @@ pub enum OpenError {
     /// The lanes' state is gone, and there are calls.
     #[error(
         "{path} is missing or empty, but the journal beside it holds calls, and without that file nobody knows which of \
-         them were delivered: restore it from a copy, or move the *.seg files away to give up what was not delivered"
+         them were delivered: put back a copy of it, which may be older (what was delivered since is delivered again), \
+         or move the *.seg files away to give up what was not delivered. docs/operations.md tells more"
     )]
     StateMissing {
         /// The state's file.
         path: PathBuf,
+    },
+    /// There is nothing to look at.
+    #[error(
+        "there is no data directory {dir}: [queue] path of the configuration names it, and `fanout serve` creates it"
+    )]
+    NotThere {
+        /// Where it should be.
+        dir: PathBuf,
     },
     /// Starting a thread.
     #[error("cannot start a thread: {0}")]
@@ -142,6 +155,9 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         clock: Clock,
     ) -> Result<(Self, Recovered), OpenError> {
         let mut journal_options = options.journal.clone();
+        if options.as_it_is && !journal_options.dir.join("state.redb").exists() {
+            return Err(OpenError::NotThere { dir: journal_options.dir });
+        }
         files.create_dir(&journal_options.dir).map_err(JournalError::io("create", &journal_options.dir))?;
         let state = journal_options.dir.join("state.redb");
         check_state(&*files, &journal_options.dir, &state)?;
@@ -161,16 +177,21 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         let loaded = store.load()?;
         journal_options.min_next_seq = journal_options.min_next_seq.max(loaded.total.0);
         let (journal, recovered) = open_journal(journal_options)?;
+        let active = loaded.lanes.iter().filter(|lane| lane.active);
+        let as_it_is = options.as_it_is.then(|| active.map(|lane| lane.name.clone()).collect());
+        let lanes: Vec<String> = as_it_is.unwrap_or(options.lanes.clone());
         // Where the journal has lost calls, the lanes remember that there were more.
         let journalled = count(&journal, loaded.total)?.max(loaded.journalled());
         tail.begin(journal.next_seq(), journalled);
         let (limits, behind_bytes) = (options.limits(), options.behind_bytes);
         let parts = Parts { journal, store, tail, loaded, clock, decode, limits, behind_bytes };
         let shared = Arc::new(Shared::new(parts));
-        shared.set_lanes(&options.lanes)?;
+        shared.journal.set_beside(shared.store.disk_bytes());
+        shared.set_lanes(&lanes)?;
         let worker = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("lane-state".into()).spawn(move || keeper::watch(&worker));
+        let thread = std::thread::Builder::new()
+            .name("lane-state".into())
+            .spawn(move || keeper::watch(&worker, || keeper::run(&worker)));
         Ok((Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) }, recovered))
     }
 
@@ -181,44 +202,33 @@ impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
         self.shared.set_lanes(names)
     }
 
-    /// The dead letters of a lane from an id on, at most so many, with their ids. Blocks on the disk.
-    pub fn dead_letters(&self, lane: &str, from: Id, max: usize) -> Result<Vec<(Id, i64, Dead)>, StoreError> {
-        let Some(cell) = self.shared.lane(lane) else { return Ok(Vec::new()) };
-        let rows = self.shared.store.dead(cell.id, from.0, max)?;
-        let codes = read(&self.shared.codes);
-        let named = |row: DeadRow| {
-            let code = match codes.code(row.number) {
-                Some(Code::Dead(code)) => code.clone(),
-                _ => "other".to_owned(),
-            };
-            (Id(row.seq), row.at_ms, Dead { code, ..row.dead })
-        };
-        Ok(rows.into_iter().map(named).collect())
-    }
-
     /// What is needed of a step of a claim is read from the journal, unless a read for the lane is under way: a dropped
     /// claim may have left it behind, and it may be what is needed.
     async fn read_for(&self, cell: &Arc<Cell<T>>, step: Step) {
         let Ok(turn) = Arc::clone(&cell.reads).try_lock_owned() else { return drop(cell.reads.lock().await) };
+        if let Some(wait) = cell.trouble.wait() {
+            drop(turn);
+            return tokio::time::sleep(wait.min(Duration::from_millis(LONGEST_WAIT_MS))).await;
+        }
         let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(cell));
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            shared.read_for(&lane, step)
+            // Here, since nobody may be waiting for the answer any more.
+            match shared.read_for(&lane, step) {
+                Ok(()) => lane.trouble.passed(&lane.name),
+                Err(error) => lane.trouble.failed(&lane.name, &error),
+            }
         });
-        let failed = match work.await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(lane = cell.name, error = failed, "the journal cannot be read; trying again");
-        tokio::time::sleep(Duration::from_millis(LONGEST_WAIT_MS)).await;
+        if let Err(error) = work.await {
+            cell.trouble.failed(&cell.name, &error);
+        }
     }
 }
 
 /// With a new state the lanes would begin at the journal's end, and what was not delivered would be lost silently.
 /// The state is created before the first segment, so calls without it mean that it was lost.
 fn check_state(files: &dyn Files, dir: &Path, state: &Path) -> Result<(), OpenError> {
-    if std::fs::metadata(state).is_ok_and(|file| file.len() > 0) {
+    if has_content(state) {
         return Ok(());
     }
     for name in files.list(dir).map_err(JournalError::io("list", dir))? {
@@ -255,7 +265,19 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
             payload: Fresh { payload: entry.payload, bytes: entry.body.len() },
             body: entry.body,
         };
-        self.shared.journal.append(entries.into_iter().map(fresh).collect()).await
+        let result = match entries.iter().try_for_each(|entry| self.shared.check_source(entry.source)) {
+            Ok(()) => self.shared.journal.append(entries.into_iter().map(fresh).collect()).await,
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(appended) if appended.contains(&Appended::Accepted) => self.shared.alarm.accepted(),
+            Ok(_) => {}
+            Err(error) => {
+                let holder = || self.shared.holder().filter(|_| self.shared.journal.is_pressed());
+                self.shared.alarm.refused(error, holder);
+            }
+        }
+        result
     }
 
     fn source_id(&self, name: &str) -> u16 {
@@ -324,6 +346,23 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
 
     fn counts(&self, lane: &str) -> Option<LaneCounts> {
         self.shared.lane(lane).map(|cell| self.shared.counts(&cell))
+    }
+
+    fn dead_letters(&self, lane: &str, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
+        let cell = self.shared.lane(lane);
+        cell.map(|cell| self.shared.dead_letters(&cell, after, max)).unwrap_or_default()
+    }
+
+    fn redrive(&self, lane: &str, ids: &[Id], whole: bool) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.redrive(&cell, ids, whole))
+    }
+
+    fn purge(&self, lane: &str, ids: &[Id]) -> usize {
+        self.shared.lane(lane).map_or(0, |cell| self.shared.purge(&cell, ids))
+    }
+
+    fn later_of(&self, lane: &str, id: Id) -> Vec<(Id, T)> {
+        self.shared.lane(lane).map(|cell| self.shared.later_of(&cell, id)).unwrap_or_default()
     }
 
     fn disk_bytes(&self) -> u64 {

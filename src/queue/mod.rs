@@ -4,11 +4,13 @@
 //! from a record's bytes, kept beside a record while it is fresh so that nobody decodes it again.
 //! Nothing here assumes one process, a total order across order keys, or that an id is an offset.
 
+mod alarm;
 mod blocks;
 pub mod chunks;
 pub mod codes;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod dead;
 pub mod delta;
 pub mod duplicates;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod shared;
 pub mod store;
 mod tail;
 mod time;
+mod trouble;
 pub mod window;
 mod writer;
 
@@ -97,6 +100,9 @@ pub struct Claimed<T> {
     pub first_attempt_at_ms: i64,
     /// What was appended.
     pub payload: T,
+    /// For one that was redriven: later calls of its order key that the lane has delivered, oldest first, at most the
+    /// newest 256 and as far as they are retained. Empty for all others.
+    pub later: Vec<T>,
 }
 
 /// How a lane is done with a claimed delivery.
@@ -141,8 +147,8 @@ pub enum Code {
     Dead(String),
 }
 
-/// A dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a delivery became a dead letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dead {
     /// A short code from a closed list: `rejected`, `expired`, `backlog`, …
     pub code: String,
@@ -150,8 +156,32 @@ pub struct Dead {
     pub reason: String,
     /// How many attempts were made.
     pub attempts: u32,
+    /// When the first attempt was made: milliseconds since 1970; 0 where none was.
+    pub first_attempt_at_ms: i64,
     /// The last answer, at most 512 bytes, secrets masked.
     pub answer: String,
+    /// The request for people: method, url and body, at most 4 KiB, secrets masked. Kept for the first hundred of each
+    /// lane and code.
+    pub request: Option<String>,
+}
+
+/// A dead letter as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter<T> {
+    /// Names it in its lane.
+    pub id: Id,
+    /// How it ended.
+    pub dead: Dead,
+    /// When it ended: milliseconds since 1970.
+    pub died_at_ms: i64,
+    /// When the call was received: milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// As it was appended.
+    pub order_key: u64,
+    /// The number of its source; `None` when the call is gone.
+    pub source: Option<u16>,
+    /// The call; `None` when the disk lost it or there was no room to keep it.
+    pub payload: Option<T>,
 }
 
 /// What a lane may keep.
@@ -213,6 +243,34 @@ pub trait Queue<T>: Send + Sync {
 
     /// Where a lane stands; `None` for a lane that does not exist.
     fn counts(&self, lane: &str) -> Option<LaneCounts>;
+
+    /// The dead letters of a lane behind an id, in the order of their calls, at most `max`. Blocks on the disk.
+    fn dead_letters(&self, lane: &str, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
+        let _ = (lane, after, max);
+        Vec::new()
+    }
+
+    /// Opens dead letters again, durably: each passes its order key's gate before what came later, with attempt 1, and
+    /// its dead count goes down by one. Unless `whole`, it is claimed with the calls that have overtaken it, see
+    /// [`Claimed::later`]. Hands out how many were opened: not those that are no dead letters, whose call is gone, or for
+    /// which there is no room now. Blocks on the disk.
+    fn redrive(&self, lane: &str, ids: &[Id], whole: bool) -> usize {
+        let _ = (lane, ids, whole);
+        0
+    }
+
+    /// Deletes the records of dead letters, durably; their state stays dead. Hands out how many there were. Blocks on the
+    /// disk.
+    fn purge(&self, lane: &str, ids: &[Id]) -> usize {
+        let _ = (lane, ids);
+        0
+    }
+
+    /// Later calls of the same order key that the lane has delivered, as in [`Claimed::later`]. Blocks on the disk.
+    fn later_of(&self, lane: &str, id: Id) -> Vec<(Id, T)> {
+        let _ = (lane, id);
+        Vec::new()
+    }
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;

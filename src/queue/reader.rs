@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::files::{Disk, read_full};
+use super::files::{Disk, is_unreadable, read_full};
 use super::record::{self, Decoded, Head, RECORD_HEAD, SegmentHead};
 use super::segment::Place;
 
@@ -11,6 +11,16 @@ use super::segment::Place;
 const READ_AHEAD: usize = 256 << 10;
 /// The unit in which an unreadable part of the disk is stepped over.
 const PAGE: usize = 4096;
+
+/// What is to be made of a part that the disk cannot read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// An error: it may be there the next time.
+    #[default]
+    IsError,
+    /// It is given up: stepped over page by page, like damage.
+    IsDamage,
+}
 
 /// What comes next in a segment.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +83,22 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// As said; otherwise what cannot be read is an error.
+    pub fn with(mut self, unreadable: Unreadable) -> Self {
+        self.window.unreadable = unreadable;
+        self
+    }
+
+    /// Where it stands.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether something was stepped over because the disk could not read it.
+    pub fn has_met_unreadable(&self) -> bool {
+        self.window.has_met_unreadable
+    }
+
     /// The next thing in the segment; [`Step::End`] again and again at the end.
     pub fn step(&mut self) -> io::Result<Step<'_>> {
         let offset = self.offset;
@@ -132,15 +158,32 @@ impl<'a> Walk<'a> {
 pub struct Window {
     start: u64,
     bytes: Vec<u8>,
+    unreadable: Unreadable,
+    has_met_unreadable: bool,
 }
 
 impl Window {
+    /// One that steps over what cannot be read.
+    pub fn over_holes() -> Self {
+        Self { unreadable: Unreadable::IsDamage, ..Self::default() }
+    }
+
+    /// Whether something was stepped over.
+    pub fn has_met_unreadable(&self) -> bool {
+        self.has_met_unreadable
+    }
+
     /// Bytes of the file at an offset; fewer than asked for only where `end` is nearer.
     pub fn get(&mut self, file: &dyn Disk, offset: u64, length: usize, end: u64) -> io::Result<&[u8]> {
         let length = length.min(usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX));
         if offset < self.start || offset + length as u64 > self.start + self.bytes.len() as u64 {
             let ahead = length.max(READ_AHEAD) as u64;
-            self.fill(file, offset, ahead.min(end.saturating_sub(offset)) as usize)?;
+            let ahead = ahead.min(end.saturating_sub(offset)) as usize;
+            match self.fill(file, offset, ahead) {
+                // What is wanted may lie before what cannot be read.
+                Err(error) if is_unreadable(&error) && length < ahead => self.fill(file, offset, length)?,
+                filled => filled?,
+            }
         }
         let at = (offset - self.start) as usize;
         let available = self.bytes.get(at..).unwrap_or_default();
@@ -156,28 +199,34 @@ impl Window {
                 self.bytes.truncate(read);
                 Ok(())
             }
-            Err(error) if is_bad_sector(&error) => self.fill_by_page(file, offset),
-            Err(error) => Err(error),
+            Err(error) if is_unreadable(&error) && self.unreadable == Unreadable::IsDamage => {
+                self.fill_by_page(file, offset)
+            }
+            Err(error) => {
+                self.bytes.clear();
+                Err(error)
+            }
         }
     }
 
     /// What can be read is read; the rest stays zero, which no record is.
     fn fill_by_page(&mut self, file: &dyn Disk, offset: u64) -> io::Result<()> {
         let mut at = offset;
+        let mut met = false;
         let mut rest = self.bytes.as_mut_slice();
         while !rest.is_empty() {
             let to_border = PAGE - (at % PAGE as u64) as usize;
             let (page, behind) = rest.split_at_mut(to_border.min(rest.len()));
             match read_full(file, page, at) {
-                Err(error) if !is_bad_sector(&error) => return Err(error),
-                _ => at += page.len() as u64,
+                Err(error) if !is_unreadable(&error) => return Err(error),
+                read => {
+                    met |= read.is_err();
+                    at += page.len() as u64;
+                }
             }
             rest = behind;
         }
+        self.has_met_unreadable |= met;
         Ok(())
     }
-}
-
-fn is_bad_sector(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

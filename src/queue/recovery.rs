@@ -6,8 +6,11 @@
 //! - The newest segment is synced and read from the disk itself before anyone relies on it.
 //! - In the newest segment, bytes behind the last intact record are a torn tail, and are cut.
 //! - Sequences that may have been in a torn tail are not used again.
+//! - Where the owner knows of sequences behind the end, they were accepted: that is damage, and nothing is cut.
 //! - Elsewhere, bytes that are no intact record are damage: reported, and stepped over.
 //! - A file too short for a segment's head was being created; nothing was accepted into it, and it is removed.
+//! - What the disk cannot read is tried again for a while, then stepped over like damage. It is never taken for a torn
+//!   tail: nothing is cut, and the sequences that may be in it are neither used again nor called refused.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,11 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duplicates::Duplicates;
-use super::files::{Disk, Files};
-use super::reader::{Gap, Step, Walk, Window};
+use super::files::{Disk, Files, is_unreadable, remedy};
+use super::reader::{Gap, Step, Unreadable, Walk, Window};
 use super::record::{RECORD_HEAD, RECORDS_START, SegmentHead, Start, VERSION};
 use super::segment::{End, Place, Segment, file_name, parse_name};
 use super::writer::MAX_APPEND;
+
+/// The first pause before something is read again; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What was found when a journal was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,9 +109,7 @@ pub enum OpenError {
         version: u16,
     },
     /// The disk answered with an error.
-    #[error(
-        "cannot {what} {path}: {source}. Check that the disk works and that this user may read and write there"
-    )]
+    #[error("cannot {what} {path}: {source}; {}", remedy(.source))]
     Io {
         /// What was tried.
         what: &'static str,
@@ -142,12 +146,23 @@ pub struct Recovery<'a> {
     pub files: &'a dyn Files,
     /// The journal's directory.
     pub dir: &'a Path,
-    /// The next sequence is not lower.
+    /// The next sequence is not lower, and those below it were durable once.
     pub min_next_seq: u64,
     /// How far back records are looked at for duplicates.
     pub window: Duration,
     /// Milliseconds since 1970.
     pub now_ms: i64,
+    /// How long what the disk cannot read is tried again.
+    pub patience: Duration,
+}
+
+/// What a walk through a segment found.
+#[derive(Default)]
+struct Walked {
+    records: u64,
+    gaps: Vec<Gap>,
+    end: End,
+    has_holes: bool,
 }
 
 /// A segment's file before its records were looked at.
@@ -181,8 +196,30 @@ impl Recovery<'_> {
         let burnt = recovered.torn_tail_bytes.div_ceil(RECORD_HEAD as u64);
         recovered.next_seq = (end_seq + burnt).max(self.min_next_seq);
         recovered.first_seq = segments.front().map_or(recovered.next_seq, |segment| segment.first_seq);
-        let active = found.into_iter().next_back().filter(|last| last.head.is_some()).map(|last| last.file);
+        // Nothing is put behind what cannot be read.
+        let is_whole = segments.back().is_some_and(|last| last.head.is_some() && !last.has_holes());
+        let active = found.into_iter().next_back().filter(|_| is_whole).map(|last| last.file);
         Ok(State { segments, active, end_seq, recovered })
+    }
+
+    /// Reads, and reads again for as long as patience lasts what the disk cannot read; then without it.
+    fn patiently<R>(&self, mut read: impl FnMut(Unreadable) -> io::Result<R>) -> io::Result<R> {
+        let mut waited = Duration::ZERO;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match read(Unreadable::IsError) {
+                Err(error) if is_unreadable(&error) && waited < self.patience => {
+                    if waited.is_zero() {
+                        tracing::warn!(dir = %self.dir.display(), %error, "the disk cannot read something; trying again");
+                    }
+                    std::thread::sleep(pause);
+                    waited += pause;
+                    pause *= 2;
+                }
+                Err(error) if is_unreadable(&error) => return read(Unreadable::IsDamage),
+                result => return result,
+            }
+        }
     }
 
     /// The segments in the directory, oldest first.
@@ -207,7 +244,8 @@ impl Recovery<'_> {
         let path = self.dir.join(file_name(first_seq));
         let file = self.files.open(&path).map_err(OpenError::io("open", &path))?;
         let bytes = file.size().map_err(OpenError::io("read", &path))?;
-        let head = match start_of(&*file).map_err(OpenError::io("read", &path))? {
+        let start = self.patiently(|_| start_of(&*file));
+        let head = match start.map_err(OpenError::io("read", &path))? {
             Start::Segment(head) => Some(head).filter(|head| head.first_seq == first_seq),
             Start::Unknown(version) => return Err(OpenError::Version { path, version }),
             Start::Damaged => None,
@@ -237,25 +275,32 @@ impl Recovery<'_> {
         }
         let limit_seq = newer.map_or(u64::MAX, |_| segment.end().seq);
         let start = Place { seq: this.first_seq, offset: RECORDS_START };
-        let mut walk = Walk::new(&*this.file, head, start, this.bytes, limit_seq);
-        let end = loop {
-            match walk.step().map_err(OpenError::io("read", &this.path))? {
-                Step::Record { offset, head, .. } => {
-                    recovered.records += 1;
-                    duplicates.insert(head.source, head.message_key, head.received_at_ms);
-                    segment.note(Place { seq: head.seq, offset });
-                }
-                Step::Damaged(gap) => recovered.damaged.push(Damage::new(&this.path, gap)),
-                Step::End { offset, end_seq } => break End { bytes: offset, seq: end_seq },
-            }
-        };
+        let walked = self.patiently(|unreadable| {
+            let walk = Walk::new(&*this.file, head, start, this.bytes, limit_seq).with(unreadable);
+            go_through(walk, segment, duplicates)
+        });
+        let Walked { records, gaps, end, has_holes } = walked.map_err(OpenError::io("read", &this.path))?;
+        recovered.records += records;
+        recovered.damaged.extend(gaps.into_iter().map(|gap| Damage::new(&this.path, gap)));
         match newer {
+            None if has_holes || end.seq < self.min_next_seq => {
+                segment.give_up_holes();
+                let bytes = this.bytes.saturating_sub(end.bytes);
+                let unread = if has_holes { bytes.div_ceil(RECORD_HEAD as u64) } else { 0 };
+                let end_seq = (end.seq + unread).max(self.min_next_seq);
+                segment.set_end(End { bytes: this.bytes, seq: end_seq });
+                if end.seq < end_seq {
+                    let gap = Gap { offset: end.bytes, bytes, first_seq: end.seq, end_seq };
+                    recovered.damaged.push(Damage::new(&this.path, gap));
+                }
+            }
             None => {
                 recovered.torn_tail_bytes = this.cut(end.bytes)?;
                 segment.set_end(end);
             }
             // Where the newer head is damaged, nobody says where this one ended.
             Some(newer) if newer.head.is_none() => segment.set_end(end),
+            Some(_) if has_holes => segment.give_up_holes(),
             Some(_) if end.seq < segment.end().seq => recovered.damaged.push(Damage {
                 path: this.path.clone(),
                 offset: end.bytes,
@@ -269,11 +314,34 @@ impl Recovery<'_> {
     }
 }
 
-/// Reads a file's head, with a window so that one unreadable page does not hide both copies.
-fn start_of(file: &dyn Disk) -> io::Result<Start> {
-    let mut window = Window::default();
-    let start = window.get(file, 0, RECORDS_START as usize, RECORDS_START)?;
-    Ok(SegmentHead::decode(start))
+/// Walks to the end of a segment.
+fn go_through(mut walk: Walk<'_>, segment: &Segment, duplicates: &mut Duplicates) -> io::Result<Walked> {
+    let mut walked = Walked::default();
+    loop {
+        match walk.step()? {
+            Step::Record { offset, head, .. } => {
+                walked.records += 1;
+                duplicates.insert(head.source, head.message_key, head.received_at_ms);
+                segment.note(Place { seq: head.seq, offset });
+            }
+            Step::Damaged(gap) => walked.gaps.push(gap),
+            Step::End { offset, end_seq } => {
+                walked.end = End { bytes: offset, seq: end_seq };
+                walked.has_holes = walk.has_met_unreadable();
+                return Ok(walked);
+            }
+        }
+    }
+}
+
+/// Reads a file's head, page by page so that one unreadable page does not hide both copies.
+pub fn start_of(file: &dyn Disk) -> io::Result<Start> {
+    let mut window = Window::over_holes();
+    let start = SegmentHead::decode(window.get(file, 0, RECORDS_START as usize, RECORDS_START)?);
+    if start == Start::Damaged && window.has_met_unreadable() {
+        return Err(rustix::io::Errno::IO.into());
+    }
+    Ok(start)
 }
 
 impl Found {

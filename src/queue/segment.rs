@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::files::{Disk, Files, write_all};
@@ -25,10 +26,12 @@ pub struct Segment {
     pub created_at_ms: i64,
     end: Mutex<End>,
     index: Mutex<Vec<Place>>,
+    retired: AtomicBool,
+    has_holes: AtomicBool,
 }
 
 /// How far a segment is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// Bytes.
     pub bytes: u64,
@@ -55,7 +58,34 @@ impl Segment {
             created_at_ms: head.map_or(0, |head| head.created_at_ms),
             end: Mutex::new(end),
             index: Mutex::new(Vec::new()),
+            retired: AtomicBool::new(false),
+            has_holes: AtomicBool::new(false),
         }
+    }
+
+    /// Says that its file is being removed because nobody needs it.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether its file may be gone because nobody needed it.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Says that what cannot be read of it is given up.
+    pub fn give_up_holes(&self) {
+        self.has_holes.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether what cannot be read of it is given up.
+    pub fn has_holes(&self) -> bool {
+        self.has_holes.load(Ordering::SeqCst)
+    }
+
+    /// Whether no record was ever durable in it.
+    pub fn is_empty(&self) -> bool {
+        self.end().bytes <= RECORDS_START
     }
 
     /// How far it is durable.

@@ -1,26 +1,29 @@
 //! What the local queue and its keeper share: the lanes, the journal, the state, and the steps of a claim that block.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
 
+use super::alarm::Alarm;
 use super::blocks::{Blocks, Decoded};
 use super::codes::{self, Codes};
+use super::dead::Trail;
 use super::delta::Saved;
-use super::feed::{Feed, Fetched, Step};
+use super::feed::{Feed, Fetched, Found, Step};
 use super::journal::{Journal, ReadError, Stored};
 use super::keeper::{Bell, Keeper};
 use super::lane::{Again, Lane, Limits};
-use super::left::{Found, Search};
+use super::left::{self, Search};
 use super::local::{Clock, Decode, OpenError};
 use super::record::Head;
 use super::runs::Run;
-use super::store::{Batch, DeadRow, Loaded, SavedLane, Store};
+use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::time::Time;
-use super::{Code, Id, LaneCounts, LaneLimits, Settled};
+use super::trouble::Trouble;
+use super::{AppendError, Code, Id, LaneCounts, LaneLimits, Settled};
 
 /// How much is read from the journal at once: bytes.
 pub const BLOCK: usize = 512 << 10;
@@ -49,8 +52,12 @@ pub struct Cell<T> {
     pub wake: Arc<Notify>,
     /// Held while the journal is read for it: a read goes on when the claim that wanted it is dropped.
     pub reads: Arc<tokio::sync::Mutex<()>>,
+    /// Whether that goes well.
+    pub trouble: Trouble,
     /// How many deliveries may be unfinished; the largest number where any may.
     pub max_backlog: AtomicU64,
+    /// What has overtaken deliveries that were opened again.
+    pub trail: Mutex<Trail>,
     state: Mutex<Feed<T>>,
 }
 
@@ -98,12 +105,18 @@ pub struct Shared<T> {
     /// Nor ever will be by this process.
     pub broken: AtomicBool,
     pub closing: AtomicBool,
+    /// Calls that were kept for dead letters may be needed no more.
+    pub idle_calls: AtomicBool,
     keeper: Mutex<Keeper>,
     pub lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
     /// Every lane there ever was, as it was last put down.
     pub known: Mutex<Vec<SavedLane>>,
     pub codes: RwLock<Codes>,
     pub sources: RwLock<Sources>,
+    /// Sources from this number on are not written down: their calls cannot be taken.
+    unwritten_from: AtomicU32,
+    /// Of calls that are turned away.
+    pub alarm: Alarm,
     /// Read back for lanes that are behind.
     pub blocks: Blocks<T>,
     pub decode: Decode<T>,
@@ -146,6 +159,41 @@ impl<T> Shared<T> {
         std::mem::take(&mut write(&self.sources).unwritten)
     }
 
+    /// The sources that were taken to be written down are.
+    pub fn sources_written(&self) {
+        let sources = read(&self.sources);
+        let lowest = sources.unwritten.iter().map(|(id, _)| u32::from(*id)).min();
+        self.unwritten_from.store(lowest.unwrap_or(u32::MAX), Ordering::SeqCst);
+    }
+
+    /// Whether calls of a source may be journalled. Before its number is written down they may not: a crash would give
+    /// the number to another source, and the calls with it.
+    pub fn check_source(&self, id: u16) -> Result<(), AppendError> {
+        if u32::from(id) < self.unwritten_from.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.bell.changed();
+        Err(AppendError::Failed(
+            "the number of a new source cannot be written to state.redb; see the errors about that file"
+                .to_owned(),
+        ))
+    }
+
+    /// Which lane keeps the oldest calls, in words; `None` where none is behind.
+    pub fn holder(&self) -> Option<String> {
+        let (end, journalled) = self.tail.total();
+        let oldest = self.lanes().into_iter().min_by_key(|lane| lane.needed.load(Ordering::SeqCst))?;
+        if oldest.needed.load(Ordering::SeqCst) >= end {
+            return None;
+        }
+        let name = &oldest.name;
+        let unfinished = oldest.state().lane.unfinished(journalled);
+        Some(format!(
+            "The oldest calls are kept for destination `{name}`, which has {unfinished} unfinished: see why, disable it, \
+             cap it with max_backlog in [destinations.{name}.delivery], or raise queue.max_disk"
+        ))
+    }
+
     pub fn lane(&self, name: &str) -> Option<Arc<Cell<T>>> {
         read(&self.lanes).get(name).cloned()
     }
@@ -175,11 +223,14 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             stalled: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            idle_calls: AtomicBool::new(true),
             keeper: Mutex::new(Keeper::new(codes.next(), parts.loaded.total)),
             lanes: RwLock::default(),
             known: Mutex::default(),
             codes: RwLock::new(codes),
             sources: RwLock::new(Sources { names, ids, unwritten: Vec::new() }),
+            unwritten_from: AtomicU32::new(u32::MAX),
+            alarm: Alarm::default(),
             blocks: Blocks::default(),
             decode: parts.decode,
             hash_key,
@@ -212,7 +263,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             needed: AtomicU64::default(),
             wake: Arc::default(),
             reads: Arc::default(),
+            trouble: Trouble::default(),
             max_backlog: AtomicU64::new(u64::MAX),
+            trail: Mutex::default(),
             state: Mutex::new(Feed::new(state, run, self.behind_bytes)),
         };
         cell.needs(needed);
@@ -339,7 +392,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 cell.state().add_block(from, tail, block);
             }
             Step::Fetch(seqs) => {
-                let fetched = self.fetch(seqs)?;
+                let fetched = self.fetch(cell, seqs)?;
                 cell.state().add_fetched(fetched);
             }
             Step::Search(search) => {
@@ -351,12 +404,16 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(())
     }
 
+    pub fn decode(&self, head: &Head, body: &[u8]) -> Option<T> {
+        (self.decode)(head, body)
+    }
+
     fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
         (*head, (self.decode)(head, body), body.len())
     }
 
     /// Reads single events again; the first of them, and as many more as fit.
-    fn fetch(&self, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
+    fn fetch(&self, cell: &Cell<T>, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
         let first = seqs.first().copied().unwrap_or_default();
         seqs.sort_unstable();
         // In the journal's order, but from the first on: nothing can be handed out before it is here.
@@ -374,10 +431,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 block = self.journal.read(seq, FETCH)?;
             }
             let at = block.partition_point(|(head, _)| head.seq < seq);
-            let found = match block.get(at).filter(|(head, _)| head.seq == seq) {
+            let found = block.get(at).filter(|(head, _)| head.seq == seq).cloned();
+            let found = match found.or_else(|| self.kept(seq)) {
                 Some((head, body)) => {
                     bytes += body.len();
-                    (self.decode)(head, body).map(|payload| (head.source, payload)).ok_or(codes::UNDECODABLE)
+                    let later = self.overtakers(cell, &head)?;
+                    let found = |payload| Found { source: head.source, payload, later };
+                    self.decode(&head, &body).map(found).ok_or(codes::UNDECODABLE)
                 }
                 None => Err(codes::LOST),
             };
@@ -387,9 +447,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     /// Looks through one block of the journal.
-    fn find(&self, search: Search) -> Result<Found, ReadError> {
+    fn find(&self, search: Search) -> Result<left::Found, ReadError> {
         let block = self.journal.read(search.from, BLOCK)?;
-        let mut found = Found { events: Vec::new(), next: search.to };
+        let mut found = left::Found { events: Vec::new(), next: search.to };
         if let Some((last, _)) = block.last() {
             found.next = (last.seq + 1).min(search.to);
         }
@@ -472,9 +532,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 Settled::Release => drop(feed.lane.release(seq)),
                 Settled::Dead(dead) => {
                     let number = self.number(&Code::Dead(dead.code.clone()));
-                    if feed.lane.done(seq, number).is_some() {
-                        feed.dead.push(DeadRow { seq, number, at_ms: wall_ms, dead });
-                    }
+                    feed.end_dead(seq, number, dead, wall_ms);
                 }
             }
         }
@@ -532,7 +590,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         let batch = Batch { sources: vec![(id, name.to_owned())], ..Batch::default() };
         // Before a call of this source can be journalled.
         if let Err(error) = self.store.commit(&batch) {
-            tracing::warn!(%error, "a source's number is written down later");
+            tracing::error!(%error, name, "a new source's number cannot be written down; its calls are answered 503 until then");
+            self.unwritten_from.fetch_min(u32::from(id), Ordering::SeqCst);
             sources.unwritten.extend(batch.sources);
             self.bell.changed();
         }
@@ -545,7 +604,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if self.broken.load(Ordering::SeqCst) {
             return;
         }
-        if !self.keeper().checkpoint(self) {
+        if !self.keeper().finish(self) {
             tracing::error!("the lanes' state could not be written down; some deliveries will be made again");
         }
     }

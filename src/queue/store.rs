@@ -4,7 +4,8 @@
 //! disk. What is written when is decided elsewhere.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,20 +14,19 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::chunks;
-use super::codes::{UNREAD, cut};
+use super::codes::UNREAD;
 use super::delta::{Delta, Row, Saved};
+use super::files::remedy;
 use super::runs::{Range, Run};
 use super::window::Shape;
 use super::{Code, Dead};
+
+mod letters;
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
 /// How much of the file is kept in memory: bytes.
 const CACHE: usize = 4 << 20;
-/// The longest answer of a dead letter: bytes.
-const MAX_ANSWER: usize = 512;
-/// The longest reason of a dead letter: bytes, for 300 characters.
-const MAX_REASON: usize = 1200;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const VALUES: TableDefinition<&str, &[u8]> = TableDefinition::new("values");
@@ -40,9 +40,6 @@ const CHUNKS: TableDefinition<(u16, u64), &[u8]> = TableDefinition::new("chunks"
 /// Lane, sequence → order key, received, attempts, first attempt, due, reason.
 type RowValue = (u64, i64, u32, i64, i64, &'static str);
 const ROWS: TableDefinition<(u16, u64), RowValue> = TableDefinition::new("retries");
-/// Lane, sequence → code, attempts, died at, reason, answer.
-type DeadValue = (u8, u32, i64, &'static str, &'static str);
-const DEAD: TableDefinition<(u16, u64), DeadValue> = TableDefinition::new("dead_letters");
 /// Lane → first sequence, sequence after the last, received from, received before. Not in files of before replays.
 const RUNS: TableDefinition<u16, (u64, u64, i64, i64)> = TableDefinition::new("runs");
 
@@ -50,7 +47,7 @@ const RUNS: TableDefinition<u16, (u64, u64, i64, i64)> = TableDefinition::new("r
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Opening, reading or writing the file failed.
-    #[error("the state file {path}: {source}")]
+    #[error("the state file {path}: {source}; {}", advice(.source))]
     Database {
         /// The file.
         path: PathBuf,
@@ -69,7 +66,29 @@ pub enum StoreError {
     },
 }
 
+/// What an operator can do about it.
+fn advice(error: &redb::Error) -> &'static str {
+    match error {
+        redb::Error::Io(error)
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            remedy(error)
+        }
+        redb::Error::PreviousIo => "see the error before this one",
+        redb::Error::DatabaseAlreadyOpen => "stop the process that uses it",
+        _ => {
+            "it is damaged, and without it nobody knows which calls were delivered. Put back a copy of it, which may be \
+             older: what was delivered since is delivered again. Without a copy, move the whole directory away and begin \
+             a new one, which gives up what was not delivered. docs/operations.md tells more"
+        }
+    }
+}
+
 impl StoreError {
+    fn at(path: &Path, source: redb::Error) -> Self {
+        Self::Database { path: path.to_owned(), source: Box::new(source) }
+    }
+
     /// Whether another process has the file open.
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Database { source, .. } if matches!(**source, redb::Error::DatabaseAlreadyOpen))
@@ -118,7 +137,7 @@ impl Loaded {
 }
 
 /// A dead letter as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadRow {
     /// Its sequence.
     pub seq: u64,
@@ -126,6 +145,10 @@ pub struct DeadRow {
     pub number: u8,
     /// When it died: milliseconds since 1970.
     pub at_ms: i64,
+    /// Its order key.
+    pub order_key: u64,
+    /// When its call was received: milliseconds since 1970.
+    pub received_at_ms: i64,
     /// The rest.
     pub dead: Dead,
 }
@@ -135,8 +158,8 @@ pub struct DeadRow {
 pub struct Batch {
     /// Changes by lane.
     pub lanes: BTreeMap<u16, Delta>,
-    /// Dead letters with the lane's number.
-    pub dead: Vec<(u16, DeadRow)>,
+    /// Dead letters with the lane's number and their sequence; `None` for those that are none any more.
+    pub dead: Vec<(u16, u64, Option<DeadRow>)>,
     /// New codes.
     pub codes: Vec<(u8, Code)>,
     /// New sources.
@@ -163,18 +186,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the file, mode 0600.
+    /// Opens or creates the file, mode 0600. A crash while it is created leaves nothing that must be taken care of.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = path.to_owned();
-        Self::with_opener(
-            path,
-            Box::new(move || {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(false).mode(0o600);
-                let backend = FileBackend::new(options.open(&file)?)?;
-                Ok(builder().create_with_backend(backend)?)
-            }),
-        )
+        if !has_content(path) {
+            let unfinished = path.with_extension("new");
+            let created = remove_if_there(&unfinished)
+                .map_err(redb::Error::from)
+                .map_err(|error| StoreError::at(&unfinished, error))
+                .and_then(|()| Self::with_opener(&unfinished, opener(&unfinished, true)));
+            drop(created?);
+            put_in_place(&unfinished, path).map_err(|error| StoreError::at(path, error.into()))?;
+        }
+        Self::with_opener(path, opener(path, false))
     }
 
     fn with_opener(path: &Path, open: Opener) -> Result<Self, StoreError> {
@@ -193,14 +216,15 @@ impl Store {
             }
         })?;
         match found {
-            Some(FORMAT) => Ok(()),
+            // What came after the first release of the format.
+            Some(FORMAT) => self.write(create_later_tables),
             Some(found) => Err(StoreError::Format { path: self.path.clone(), found }),
             None => self.write(create),
         }
     }
 
     fn error(&self, source: redb::Error) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source: Box::new(source) }
+        StoreError::at(&self.path, source)
     }
 
     /// Runs `work` on the open file; after a failure the next call opens it again.
@@ -255,7 +279,7 @@ impl Store {
                 let saved = Saved { base, begin, ..Saved::default() };
                 loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
             }
-            loaded.runs = runs(tx.open_table(RUNS))?;
+            loaded.runs = runs(&tx)?;
             let (counts, chunks, rows) =
                 (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
             for SavedLane { id, saved, .. } in &mut loaded.lanes {
@@ -272,6 +296,7 @@ impl Store {
                     let (key, row) = entry?;
                     saved.rows.insert(key.value().1, row_of(row.value()));
                 }
+                letters::load_redriven(&tx, id, saved)?;
             }
             Ok(loaded)
         })
@@ -283,11 +308,7 @@ impl Store {
             for (lane, delta) in &batch.lanes {
                 write_delta(tx, *lane, delta)?;
             }
-            let mut dead = tx.open_table(DEAD)?;
-            for (lane, row) in &batch.dead {
-                let (reason, answer) = (cut(&row.dead.reason, MAX_REASON), cut(&row.dead.answer, MAX_ANSWER));
-                dead.insert((*lane, row.seq), (row.number, row.dead.attempts, row.at_ms, reason, answer))?;
-            }
+            letters::write(tx, &batch.dead)?;
             let mut codes = tx.open_table(CODES)?;
             for (number, code) in &batch.codes {
                 match code {
@@ -338,8 +359,7 @@ impl Store {
             tx.open_table(COUNTS)?.retain_in((lane, 0)..=(lane, u8::MAX), |_, _| false)?;
             tx.open_table(CHUNKS)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
             tx.open_table(ROWS)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
-            tx.open_table(DEAD)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
-            Ok(())
+            letters::delete(tx, lane)
         })
     }
 
@@ -362,22 +382,6 @@ impl Store {
                 chunks.retain_in((*lane, 0)..(*lane, before), |_, _| false)?;
             }
             Ok(())
-        })
-    }
-
-    /// The dead letters of a lane from a sequence on, at most so many.
-    pub fn dead(&self, lane: u16, from_seq: u64, max: usize) -> Result<Vec<DeadRow>, StoreError> {
-        self.with(|database| {
-            let tx = database.begin_read()?;
-            let mut rows = Vec::new();
-            for entry in tx.open_table(DEAD)?.range((lane, from_seq)..=(lane, u64::MAX))?.take(max) {
-                let (key, value) = entry?;
-                let (number, attempts, at_ms, reason, answer) = value.value();
-                let (reason, answer) = (reason.to_owned(), answer.to_owned());
-                let dead = Dead { code: String::new(), reason, attempts, answer };
-                rows.push(DeadRow { seq: key.value().1, number, at_ms, dead });
-            }
-            Ok(rows)
         })
     }
 
@@ -415,6 +419,36 @@ impl Store {
     }
 }
 
+/// Whether there is a file with something in it.
+pub fn has_content(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+}
+
+fn opener(path: &Path, create: bool) -> Opener {
+    let path = path.to_owned();
+    Box::new(move || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        let backend = FileBackend::new(options.open(&path)?)?;
+        Ok(builder().create_with_backend(backend)?)
+    })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn put_in_place(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    match to.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
 /// A file that was damaged must fail to open: without the check, `redb` may trust it and panic.
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
@@ -439,20 +473,18 @@ fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(COUNTS)?;
     tx.open_table(CHUNKS)?;
     tx.open_table(ROWS)?;
-    tx.open_table(DEAD)?;
-    Ok(())
+    create_later_tables(tx)
 }
 
-/// The runs, of which older files have no table.
-fn runs(
-    table: Result<redb::ReadOnlyTable<u16, (u64, u64, i64, i64)>, redb::TableError>,
-) -> Result<BTreeMap<u16, Run>, redb::Error> {
-    let table = match table {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-        table => table?,
-    };
+fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(RUNS)?;
+    letters::create(tx)
+}
+
+/// Reads which lanes are runs.
+fn runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
     let mut runs = BTreeMap::new();
-    for entry in table.iter()? {
+    for entry in tx.open_table(RUNS)?.iter()? {
         let (lane, run) = entry?;
         let (first, end, since_ms, until_ms) = run.value();
         runs.insert(lane.value(), Run { first, end, range: Range { since_ms, until_ms } });
@@ -504,6 +536,7 @@ fn write_delta(tx: &WriteTransaction, lane: u16, delta: &Delta) -> Result<(), re
         chunks.insert((lane, number), chunks::encode(&states).as_slice())?;
     }
     let mut rows = tx.open_table(ROWS)?;
+    letters::write_redriven(tx, lane, delta)?;
     for (seq, row) in &delta.rows {
         match row {
             Some(row) => {

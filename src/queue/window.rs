@@ -187,6 +187,17 @@ impl Window {
             .filter_map(|seq| self.slot(seq).map(|slot| (seq, slot)))
     }
 
+    /// Opens a sequence again that the window has come to and not left.
+    pub fn reopen(&mut self, seq: u64, slot: Slot) {
+        if let Some((chunk, at)) = self.place(seq)
+            && let Some(place) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.slots.get_mut(at))
+        {
+            *place = slot;
+        }
+        self.set(seq, WAITING);
+        self.low = self.low.min(seq);
+    }
+
     /// Begins again at a sequence far ahead; nothing may be open. Hands out the chunks that are left behind.
     pub fn jump(&mut self, seq: u64, mut left: impl FnMut(u64, Vec<u8>)) {
         for (number, chunk) in (self.first_chunk..).zip(self.chunks.drain(..)) {

@@ -3,6 +3,9 @@
 //! No timer: a lone append waits for one sync only, and what arrives meanwhile shares the next one. A failed write or
 //! sync is final for its file: the file is cut back to what was durable and left, its waiting appends fail, and the
 //! next ones go to a new file whose head says where the old one ended. Sequences of failed appends are not used again.
+//! A file in which nothing became durable is removed, so that a disk that fails again and again does not fill up.
+//!
+//! Nothing is acknowledged that went to a file which is no longer where the next start looks for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::duplicates::Duplicates;
-use super::files::{self, Disk, Files, write_all};
-use super::record::{self, Head, MAX_BODY, RECORD_HEAD, RECORDS_START, SegmentHead};
+use super::files::{self, Disk, Files, Lock, write_all};
+use super::record::{self, Head, MAX_BODY, RECORD_HEAD, SegmentHead};
 use super::segment::{self, End, Place, Segment};
 use super::{AppendError, Appended, Entry};
 
@@ -39,12 +42,21 @@ pub struct Shared<P> {
     wake: Condvar,
     segments: Mutex<VecDeque<Arc<Segment>>>,
     next_seq: AtomicU64,
+    beside: AtomicU64,
 }
 
 struct Waiting<P> {
     requests: VecDeque<Request<P>>,
     bytes: usize,
+    /// The time at which an old segment is to be left, if that was asked for.
+    leave_old: Option<i64>,
     closed: bool,
+}
+
+/// What the writer is to do next.
+enum Work<P> {
+    Commit(Vec<Request<P>>),
+    LeaveOld(i64),
 }
 
 struct Request<P> {
@@ -57,10 +69,16 @@ impl<P> Shared<P> {
     /// With the segments that were found, and the sequence below which all is durable.
     pub fn new(segments: VecDeque<Arc<Segment>>, next_seq: u64) -> Self {
         Self {
-            waiting: Mutex::new(Waiting { requests: VecDeque::new(), bytes: 0, closed: false }),
+            waiting: Mutex::new(Waiting {
+                requests: VecDeque::new(),
+                bytes: 0,
+                leave_old: None,
+                closed: false,
+            }),
             wake: Condvar::new(),
             segments: Mutex::new(segments),
             next_seq: AtomicU64::new(next_seq),
+            beside: AtomicU64::new(0),
         }
     }
 
@@ -77,6 +95,22 @@ impl<P> Shared<P> {
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.end().bytes).sum()
+    }
+
+    /// Bytes on disk, with those of the files beside the journal that share its limit.
+    pub fn used_bytes(&self) -> u64 {
+        self.disk_bytes() + self.beside.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes the files beside the journal have.
+    pub fn set_beside(&self, bytes: u64) {
+        self.beside.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets the writer leave the segment in use for a new one, if it is old.
+    pub fn leave_old(&self, now_ms: i64) {
+        self.waiting().leave_old = Some(now_ms);
+        self.wake.notify_one();
     }
 
     /// Hands entries to the writer.
@@ -110,11 +144,14 @@ impl<P> Shared<P> {
     }
 
     /// Waits for requests and takes as many as may share a sync; `None` once closed and finished.
-    fn take(&self) -> Option<Vec<Request<P>>> {
+    fn take(&self) -> Option<Work<P>> {
         let mut waiting = self.waiting();
         while waiting.requests.is_empty() {
             if waiting.closed {
                 return None;
+            }
+            if let Some(now_ms) = waiting.leave_old.take() {
+                return Some(Work::LeaveOld(now_ms));
             }
             waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -127,7 +164,7 @@ impl<P> Shared<P> {
             bytes += request.bytes;
         }
         waiting.bytes -= bytes;
-        Some(waiting.requests.drain(..count).collect())
+        Some(Work::Commit(waiting.requests.drain(..count).collect()))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<P>> {
@@ -142,7 +179,9 @@ pub struct Limits {
     pub dir: PathBuf,
     /// A segment is left for a new one when it would grow beyond this.
     pub segment_bytes: u64,
-    /// What the segments may take.
+    /// A segment is left for a new one when it is older than this: milliseconds.
+    pub segment_ms: i64,
+    /// What the segments, and the files beside them, may take.
     pub max_disk_bytes: u64,
     /// Appends are refused beyond this.
     pub watermark_bytes: u64,
@@ -156,6 +195,8 @@ pub struct Writer<P> {
     pub shared: Arc<Shared<P>>,
     /// The file system.
     pub files: Arc<dyn Files>,
+    /// Of the directory.
+    pub lock: Arc<dyn Lock>,
     /// Where and how much.
     pub limits: Limits,
     /// Which messages came in lately.
@@ -182,6 +223,8 @@ pub struct Active {
     pub head: SegmentHead,
     /// Its file.
     pub file: Box<dyn Disk>,
+    /// When its first record came: milliseconds since 1970.
+    pub began_at_ms: i64,
 }
 
 /// An append that waits for the group's sync.
@@ -205,8 +248,11 @@ impl<P> Writer<P> {
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _closing = CloseAtEnd(&shared);
-        while let Some(requests) = shared.take() {
-            self.commit(requests);
+        while let Some(work) = shared.take() {
+            match work {
+                Work::Commit(requests) => self.commit(requests),
+                Work::LeaveOld(now_ms) => self.leave_old(now_ms),
+            }
         }
     }
 
@@ -258,14 +304,16 @@ impl<P> Writer<P> {
     /// Makes a group durable, or nothing of it.
     fn write(&mut self, group: &Group<P>) -> Result<Vec<Head>, AppendError> {
         self.check_room(group.bytes as u64)?;
+        self.check_place()?;
         let active = self.take_active(group)?;
         let first = Place { seq: self.next_seq, offset: active.segment.end().bytes };
         let heads = self.encode(&active.head, &group.fresh);
         // Whatever comes of it, nobody else gets these numbers.
         self.next_seq += heads.len() as u64;
         let written = write_all(&*active.file, &self.buffer, first.offset).and_then(|()| active.file.sync());
-        if let Err(error) = written {
-            return Err(leave(&active, &error));
+        if let Err(error) = written.and_then(|()| is_in_place(&active)) {
+            self.leave(&active);
+            return Err(append_error("write", &active.segment.path, &error));
         }
         active.segment.set_end(End { bytes: first.offset + self.buffer.len() as u64, seq: self.next_seq });
         active.segment.note(first);
@@ -298,11 +346,11 @@ impl<P> Writer<P> {
     fn check_room(&self, bytes: u64) -> Result<(), AppendError> {
         let Limits { dir, max_disk_bytes, watermark_bytes, min_free_bytes, .. } = &self.limits;
         let dir = dir.display();
-        let used = self.shared.disk_bytes();
+        let used = self.shared.used_bytes();
         if used + bytes > *watermark_bytes {
             return Err(AppendError::Full(format!(
-                "{dir} holds {used} of at most {max_disk_bytes} bytes, of which the last {} are for outcomes; \
-                 see which destination is behind, or raise queue.max_disk",
+                "{dir} holds {used} of at most {max_disk_bytes} bytes (queue.max_disk), of which the last {} are for \
+                 outcomes; see which destination is behind, or raise queue.max_disk",
                 max_disk_bytes.saturating_sub(*watermark_bytes),
             )));
         }
@@ -311,33 +359,84 @@ impl<P> Writer<P> {
         if available < min_free_bytes.saturating_add(bytes) {
             return Err(AppendError::Full(format!(
                 "the disk under {dir} has {available} bytes left and {min_free_bytes} are kept free; \
-                 make room there, or lower queue.max_disk"
+                 make room there"
             )));
         }
         Ok(())
     }
 
+    /// Refuses where the next start would not find what is written now.
+    fn check_place(&self) -> Result<(), AppendError> {
+        if self.lock.is_in_place() {
+            return Ok(());
+        }
+        let dir = self.limits.dir.display();
+        Err(AppendError::Failed(format!(
+            "{dir} was moved or removed while it is in use: put it back as it was, or restart the program to begin a \
+             new one"
+        )))
+    }
+
     /// The segment for a group: the one in use, or a new one when that is full or gone.
     fn take_active(&mut self, group: &Group<P>) -> Result<Active, AppendError> {
+        let Limits { segment_bytes, segment_ms, .. } = self.limits;
         let fits = |active: &mut Active| {
             let used = active.segment.end().bytes;
-            used == RECORDS_START || used + group.bytes as u64 <= self.limits.segment_bytes
+            let age_ms = group.newest_at_ms.saturating_sub(active.began_at_ms);
+            active.segment.is_empty() || (used + group.bytes as u64 <= segment_bytes && age_ms < segment_ms)
         };
-        if let Some(active) = self.active.take_if(fits) {
+        if let Some(mut active) = self.active.take_if(fits) {
+            if active.segment.is_empty() {
+                active.began_at_ms = group.newest_at_ms;
+            }
             return Ok(active);
         }
-        let dir = &self.limits.dir;
-        let created = segment::create(&*self.files, dir, self.next_seq, self.end_seq, group.newest_at_ms);
-        let (segment, head, file) = created.map_err(|error| {
-            // What is left of the file may keep its name, which is made of the sequence.
-            self.next_seq += 1;
-            append_error("create a segment in", dir, &error)
-        })?;
+        let created = self.create(group.newest_at_ms);
+        created.map_err(|error| append_error("create a segment in", &self.limits.dir, &error))
+    }
+
+    /// A new segment, in which nothing is yet.
+    fn create(&mut self, now_ms: i64) -> io::Result<Active> {
+        let created = segment::create(&*self.files, &self.limits.dir, self.next_seq, self.end_seq, now_ms);
+        // What is left of the file of a failure may keep its name, which is made of the sequence.
+        let (segment, head, file) = created.inspect_err(|_| self.next_seq += 1)?;
         // Whatever becomes of the new one, nothing is written to the old one any more.
         self.active = None;
         let segment = Arc::new(segment);
         self.shared.segments().push_back(Arc::clone(&segment));
-        Ok(Active { segment, head, file })
+        Ok(Active { segment, head, file, began_at_ms: now_ms })
+    }
+
+    /// Goes on in a new segment if the newest one is old, so that it may go in its time though no call comes.
+    fn leave_old(&mut self, now_ms: i64) {
+        let newest = self.shared.segments().back().map(Arc::clone);
+        let Some(newest) = newest.filter(|newest| !newest.is_empty()) else { return };
+        let began_at_ms = self.active.as_ref().map_or(newest.created_at_ms, |active| active.began_at_ms);
+        if now_ms.saturating_sub(began_at_ms) < self.limits.segment_ms || !self.lock.is_in_place() {
+            return;
+        }
+        match self.create(now_ms) {
+            Ok(active) => self.active = Some(active),
+            Err(error) => tracing::debug!(%error, "an old segment is left later"),
+        }
+    }
+
+    /// Leaves a file for good after a failed write or sync: what was not durable is cut off as far as that is possible.
+    /// Where it is not, the next segment's head says that those records were refused.
+    fn leave(&self, active: &Active) {
+        let Active { segment, file, .. } = active;
+        let path = segment.path.display();
+        if let Err(error) = file.set_len(segment.end().bytes).and_then(|()| file.sync()) {
+            tracing::debug!(%path, %error, "the end of a failed segment could not be cut off");
+        }
+        if !segment.is_empty() {
+            return;
+        }
+        segment.retire();
+        match self.files.remove(&segment.path).and_then(|()| self.files.sync_dir(&self.limits.dir)) {
+            Ok(()) => drop(self.shared.segments().pop_back_if(|last| Arc::ptr_eq(last, segment))),
+            Err(error) => tracing::debug!(%path, %error, "an empty segment could not be removed"),
+        }
     }
 
     fn refuse(&mut self, group: Group<P>, error: &AppendError) {
@@ -355,23 +454,14 @@ impl<P> Writer<P> {
     }
 }
 
-/// Leaves a file for good after a failed write or sync: what was not durable is cut off as far as that is possible.
-/// Where it is not, the next segment's head says that those records were refused.
-fn leave(active: &Active, error: &io::Error) -> AppendError {
-    let path = &active.segment.path;
-    tracing::error!(path = %path.display(), %error, "a write to the journal failed; going on in a new segment");
-    if let Err(error) = active.file.set_len(active.segment.end().bytes).and_then(|()| active.file.sync()) {
-        tracing::warn!(path = %path.display(), %error, "the end of the failed segment could not be cut off");
-    }
-    append_error("write", path, error)
+/// Whether the next start would find the segment.
+fn is_in_place(active: &Active) -> io::Result<()> {
+    if active.file.is_at(&active.segment.path) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 fn append_error(what: &str, path: &Path, error: &io::Error) -> AppendError {
-    let path = path.display();
-    if files::is_full(error) {
-        return AppendError::Full(format!("cannot {what} {path}: {error}; make room on that disk"));
-    }
-    AppendError::Failed(format!("cannot {what} {path}: {error}; check that disk"))
+    let text = format!("cannot {what} {}: {error}; {}", path.display(), files::remedy(error));
+    if files::is_full(error) { AppendError::Full(text) } else { AppendError::Failed(text) }
 }
 
 fn answer(waiters: Vec<Waiter>) {

@@ -124,6 +124,11 @@ impl Record {
         self.kept.iter()
     }
 
+    /// What is kept of what came after a number, oldest first.
+    pub fn after(&self, number: u64) -> impl Iterator<Item = &Received> {
+        self.kept.range(self.kept.partition_point(|kept| kept.number <= number)..)
+    }
+
     /// How much came in all.
     pub fn total(&self) -> Count {
         self.total
@@ -190,6 +195,9 @@ mod tests {
             record.keep(received(vec![b'x'; MOST_BYTES / 2 - 1000]));
         }
         assert_eq!(record.kept().map(|received| received.number).collect::<Vec<_>>(), [2, 3]);
+        for (number, left) in [(0, 2), (1, 2), (2, 1), (3, 0), (9, 0)] {
+            assert_eq!(record.after(number).count(), left, "after {number}");
+        }
         assert_eq!(record.total(), Count { requests: 3, items: 6 });
         assert!(record.counts().contains("\"dropped\":1"));
         record.clear();

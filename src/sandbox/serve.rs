@@ -185,8 +185,7 @@ async fn wait_for_news(query: &str, state: &State) {
     let Some(seconds) = parameter(query, "wait").and_then(|seconds| seconds.parse().ok()) else { return };
     let (after, host) = asked_for(query);
     let mut news = state.news.subscribe();
-    let is_there =
-        |_: &()| state.record().kept().any(|kept| kept.number > after && matches(host, &kept.host));
+    let is_there = |_: &()| state.record().after(after).any(|kept| matches(host, &kept.host));
     // Nothing came in time: the answer is empty then.
     let _ = tokio::time::timeout(Duration::from_secs(seconds), news.wait_for(is_there)).await;
 }
@@ -206,7 +205,7 @@ fn lines(query: &str, state: &State) -> Response<Reply> {
     let (after, host) = asked_for(query);
     let wanted: Vec<Received> = {
         let record = state.record(); // Bodies are shared, so this is short.
-        record.kept().filter(|kept| kept.number > after && matches(host, &kept.host)).cloned().collect()
+        record.after(after).filter(|kept| matches(host, &kept.host)).cloned().collect()
     };
     plain(StatusCode::OK, wanted.iter().map(Received::to_line).collect::<String>())
 }

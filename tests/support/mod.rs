@@ -2,11 +2,15 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+pub mod books;
+pub mod ledger;
+
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -16,7 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A running process whose standard output is read line by line.
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// Locked so that a test's threads may share what holds a process; only its owner reads them.
+    lines: Mutex<Receiver<String>>,
     stdin: Option<ChildStdin>,
 }
 
@@ -38,13 +43,18 @@ impl Process {
             }
         });
         let stdin = child.stdin.take();
-        Process { child, lines, stdin }
+        Process { child, lines: Mutex::new(lines), stdin }
     }
 
     /// Starts the binary under test.
     pub fn fanout(arguments: &[&str]) -> Process {
+        Process::fanout_in(&[], arguments)
+    }
+
+    /// Starts the binary under test with variables of the environment.
+    pub fn fanout_in(environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
-        command.args(arguments).env("FANOUT_LOG", "warn");
+        command.args(arguments).env("FANOUT_LOG", "warn").envs(environment.iter().copied());
         Process::start(command)
     }
 
@@ -53,7 +63,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.lines.get_mut().unwrap().recv_timeout(left) {
                 Ok(line) => {
                     if let Some(rest) = line.trim().strip_prefix(start) {
                         return rest.trim().to_owned();
@@ -67,7 +77,7 @@ impl Process {
     /// Everything printed from now on until the process ends.
     pub fn rest_of_output(&mut self) -> String {
         let mut output = String::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.get_mut().unwrap().recv_timeout(PATIENCE) {
             output.push_str(&line);
             output.push('\n');
         }
@@ -232,6 +242,19 @@ impl Sandbox {
         Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
     }
 
+    /// Adds answers, one rule or a list, behind those that are scripted already.
+    pub fn script(&self, rules: &serde_json::Value) {
+        let reply =
+            request(&self.address, "POST", "/_sandbox/answers", &[], rules.to_string().as_bytes()).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+
+    /// Forgets every scripted answer: from now on all vendors are well.
+    pub fn recover(&self) {
+        let reply = request(&self.address, "DELETE", "/_sandbox/answers", &[], b"").unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+
     /// What it received for a host after a number; waits a little for something to come.
     fn after(&self, host: &str, number: u64) -> Vec<serde_json::Value> {
         let path = format!("/_sandbox/requests?host={host}&after={number}&wait=5");
@@ -275,6 +298,10 @@ pub const KEY: &str = "test-write-key";
 pub struct Service {
     /// Where the tracking API listens.
     pub address: String,
+    /// Where the admin API listens.
+    pub admin: String,
+    /// The data directory.
+    pub data: PathBuf,
     config: String,
     _folder: tempfile::TempDir,
 }
@@ -288,32 +315,38 @@ impl Service {
     /// One with further lines of `[server]`.
     pub fn with_server(sandbox: &str, server: &str, destinations: &str) -> Service {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let (address, admin) = (free_address(), free_address());
+        let data = folder.path().join("data");
         let config = format!(
             r#"
             [server]
             listen = "{address}"
             {server}
             [admin]
-            listen = "127.0.0.1:0"
+            listen = "{admin}"
             [[sources]]
             name = "app"
             write_key = "{KEY}"
             [queue]
-            path = "{}/data"
+            path = "{}"
             [sandbox]
             url = "{sandbox}"
             {destinations}
             "#,
-            folder.path().display(),
+            data.display(),
         );
         let config = write_config(folder.path(), &config);
-        Service { address, config, _folder: folder }
+        Service { address, admin, data, config, _folder: folder }
     }
 
     /// Starts it and waits until it is ready.
     pub fn serve(&self) -> Process {
-        let mut process = Process::fanout(&["serve", "--config", &self.config]);
+        self.serve_in(&[])
+    }
+
+    /// Starts it with variables of the environment and waits until it is ready.
+    pub fn serve_in(&self, environment: &[(&str, &str)]) -> Process {
+        let mut process = Process::fanout_in(environment, &["serve", "--config", &self.config]);
         process.wait_for("ready");
         process
     }

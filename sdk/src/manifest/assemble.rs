@@ -45,20 +45,20 @@ pub(crate) fn assemble(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut problem = |message: String| {
+    let mut problem = |message: String, remedy: &str| {
         problems.push(Problem {
             file: String::new(),
             line: 0,
             column: 0,
             message: format!("destination {destination}: {message}"),
-            remedy: String::new(),
+            remedy: remedy.to_owned(),
         });
     };
     for (setting, value) in schema.settings.iter().zip(&binder.settings) {
         if let Some(value) = value
             && let Err(wrong) = settings::check(setting, value)
         {
-            problem(format!("setting {} {wrong}", setting.name));
+            problem(format!("setting {} {wrong}", setting.name), &setting.doc);
         }
     }
     let mut program = Program::default();
@@ -80,7 +80,7 @@ pub(crate) fn assemble(
         .map(|request| {
             let (plan, wrong) = request_plan(schema, &mut binder, request);
             if let Some(wrong) = wrong {
-                problem(wrong);
+                problem(wrong, "");
             }
             plan
         })
@@ -97,9 +97,12 @@ pub(crate) fn assemble(
         program.requests.iter().map(|request| request_needs(&program, request)).collect();
     let rules: Vec<bool> =
         program.requests.iter().map(|request| rules_need(&program, request).event).collect();
-    for ((request, (outside, inside_fetch, is_late)), reads) in
-        program.requests.iter_mut().zip(needs).zip(rules)
+    let late: Vec<bool> =
+        program.requests.iter().map(|request| has_late_conditions(&program, request)).collect();
+    for (((request, (outside, inside_fetch, is_late)), reads), late) in
+        program.requests.iter_mut().zip(needs).zip(rules).zip(late)
     {
+        request.late_conditions = late;
         request.outside = outside;
         request.inside_fetch = inside_fetch;
         request.is_late = is_late;
@@ -123,6 +126,10 @@ fn request_needs(program: &Program, request: &RequestPlan) -> (Needs, bool, bool
         .unwrap_or_default();
     let inside = inside.or(body);
     (outside, inside.fetch, inside.fetch || inside.reply)
+}
+
+fn has_late_conditions(program: &Program, request: &RequestPlan) -> bool {
+    request.when.iter().chain(&request.unless).any(|node| program.needs(node).reply)
 }
 
 /// What the rules of a request ask for.
@@ -247,6 +254,7 @@ fn request_plan(
         outside: Needs::default(),
         inside_fetch: false,
         is_late: false,
+        late_conditions: false,
     };
     (plan, wrong)
 }

@@ -1,6 +1,8 @@
 //! From a checked manifest and a destination's settings to nodes: paths are resolved, settings put in, and whatever
 //! depends on constants alone is evaluated here, once. `assemble` puts the nodes together to a plan.
 
+mod table;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,13 +10,12 @@ use super::expression::{Member, Part, Path, Pipe, Source as Written, Step, Templ
 use super::fold::{constant_of, constant_table, into_owned, merged};
 use super::forms::Form;
 use super::functions::{self, Table};
-use super::lookup::Hashed;
 use super::plan::Program;
 use super::render::{Gone, Notes, Scope};
 use super::schema::{Kind, Schema};
 use super::settings::as_table;
-use super::source::{Data, Entry};
-use super::tree::{Argument, Call, Choice, Constant, Key, Node, OptionSpec, Source, TableNode};
+use super::source::Data;
+use super::tree::{Argument, Call, Choice, Constant, Node, OptionSpec, Source};
 use super::value::Value;
 use crate::names::{NameId, Root};
 use crate::reserved::{Group, Reserved};
@@ -138,95 +139,6 @@ impl<'m> Binder<'m> {
             return Node::List(nodes.into());
         }
         Node::constant(Value::List(constants.iter().map(|c| c.value.clone()).collect()), false, counts)
-    }
-
-    /// A table; static tables that are spread into it become entries of its own.
-    fn table(&mut self, entries: &[Entry], place: Place) -> Node {
-        let mut table = TableParts::default();
-        for entry in entries {
-            if entry.is_spread() {
-                let spread = self.data(&entry.value, place);
-                table.has_expressions = true;
-                self.add_spread(spread, &mut table);
-                continue;
-            }
-            table.has_expressions |= has_expression(&entry.value) || entry.key.single().is_some();
-            let key = self.template(&entry.key, Place::Plain);
-            let node = self.data(&entry.value, place);
-            if matches!(&node, Node::Required(inner, _) if matches!(**inner, Node::Absent)) {
-                return Node::Absent;
-            }
-            if !matches!((&key, &node), (Node::Absent, _) | (_, Node::Absent)) {
-                table.entries.push((named_key(key), node));
-            }
-        }
-        let guards = table.entries.iter().filter_map(|(_, node)| guard(node)).collect();
-        let is_constant = |(key, node): &(Key, Node)| {
-            matches!(key, Key::Name(..)) && node.as_constant().is_some_and(|constant| !constant.secret)
-        };
-        if table.spreads.is_empty() && table.entries.iter().all(is_constant) {
-            let counts = table.entries.iter().any(|(_, node)| node.as_constant().is_some_and(|c| c.counts));
-            if table.has_expressions && !counts {
-                return Node::Absent;
-            }
-            let member = |(key, node): (Key, Node)| match key {
-                Key::Name(name, _) => Some((String::from(name).into(), node.as_constant()?.value.clone())),
-                Key::Node(_) => None,
-            };
-            return Node::constant(
-                Value::Object(table.entries.into_iter().filter_map(member).collect()),
-                false,
-                counts,
-            );
-        }
-        let name_bits = table.entries.iter().fold(0, |bits, (key, _)| match key {
-            Key::Name(name, _) => bits | Hashed::new(name).bit(),
-            Key::Node(_) => bits,
-        });
-        Node::Table(Box::new(TableNode {
-            name_bits,
-            entries: table.entries.into(),
-            spreads: table.spreads.into(),
-            guards,
-            has_expressions: table.has_expressions,
-        }))
-    }
-
-    fn add_spread(&self, node: Node, table: &mut TableParts) {
-        let inner = match self.behind(&node) {
-            Node::Absent => return,
-            Node::List(nodes) => return nodes.iter().for_each(|node| self.add_spread(node.clone(), table)),
-            Node::Table(inner)
-                if !inner.entries.iter().any(|(_, node)| matches!(node, Node::Required(..))) =>
-            {
-                inner
-            }
-            _ => {
-                table.spreads.push(node);
-                return;
-            }
-        };
-        for (key, node) in &inner.entries {
-            let own = match key {
-                Key::Name(name, _) => table.entries.iter_mut().find(|(own, _)| own.name() == Some(&**name)),
-                Key::Node(_) => None,
-            };
-            match own {
-                Some((_, own)) => *own = first(vec![std::mem::replace(own, Node::Absent), node.clone()]),
-                None => table.entries.push((key.clone(), node.clone())),
-            }
-        }
-        table.spreads.extend(inner.spreads.iter().cloned());
-    }
-
-    /// What a value, or one that is nothing but another value, stands for.
-    fn behind<'n>(&'n self, mut node: &'n Node) -> &'n Node {
-        while let Node::Value(slot) = node
-            && let Some(Some(inner)) = self.values.get(*slot)
-        {
-            node = inner;
-        }
-        node
     }
 
     pub fn template(&mut self, template: &Template, place: Place) -> Node {
@@ -571,13 +483,6 @@ impl<'m> Binder<'m> {
     }
 }
 
-#[derive(Default)]
-struct TableParts {
-    entries: Vec<(Key, Node)>,
-    spreads: Vec<Node>,
-    has_expressions: bool,
-}
-
 /// The first of several: those that can never be present are left out, and what stands behind a constant too.
 pub(crate) fn first(nodes: Vec<Node>) -> Node {
     let mut left = Vec::new();
@@ -610,37 +515,6 @@ fn is_secret(node: &Node) -> bool {
 
 fn with_members(node: Node, members: &[Member]) -> Node {
     if members.is_empty() { node } else { Node::Member(Box::new(node), members.into()) }
-}
-
-fn named_key(node: Node) -> Key {
-    match node.as_constant().and_then(|constant| constant.value.as_text()) {
-        Some(name) => {
-            let mut json = String::new();
-            crate::json::push_text(&mut json, &name);
-            json.push(':');
-            Key::Name((*name).into(), json.into())
-        }
-        None => Key::Node(node),
-    }
-}
-
-/// The field without which a required entry is absent.
-fn guard(node: &Node) -> Option<usize> {
-    let Node::Required(inner, _) = node else { return None };
-    match &**inner {
-        Node::Field(slot) => Some(*slot),
-        Node::Call(call) => match (&call.input, call.function.name) {
-            (Node::Field(slot), "keys" | "values") => Some(*slot),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn has_expression(data: &Data) -> bool {
-    let mut found = Vec::new();
-    data.templates(&mut found);
-    found.iter().any(|template| template.pipes().next().is_some())
 }
 
 /// The reserved trait, or group of them, that a path names.

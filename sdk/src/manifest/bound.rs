@@ -142,7 +142,7 @@ impl Plan {
         for (position, request) in self.program.requests.iter().enumerate() {
             let found = if request.stands { Found::Nothing } else { Found::Unknown };
             let scope = &Scope { found, ..*scope };
-            if (request.on_demand && !request.stands) || !is_wanted(scope, request) {
+            if (request.on_demand && !request.stands) || !may_be_wanted(scope, request) {
                 continue;
             }
             out.clear();
@@ -203,6 +203,17 @@ pub(crate) fn is_wanted(scope: &Scope<'_>, request: &RequestPlan) -> bool {
     request.active
         && request.when.iter().all(|node| scope.holds(node))
         && !request.unless.iter().any(|node| scope.holds(node))
+}
+
+/// Whether a request may turn out to be sent: conditions on what earlier steps bring are open until then.
+fn may_be_wanted(scope: &Scope<'_>, request: &RequestPlan) -> bool {
+    if !request.late_conditions {
+        return is_wanted(scope, request);
+    }
+    let is_open = |node: &Node| scope.program.needs(node).reply;
+    request.active
+        && request.when.iter().all(|node| is_open(node) || scope.holds(node))
+        && !request.unless.iter().any(|node| !is_open(node) && scope.holds(node))
 }
 
 /// An event's bytes in a request: its records, or the whole body where the request takes no batch.

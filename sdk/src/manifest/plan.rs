@@ -127,6 +127,8 @@ pub(crate) struct RequestPlan {
     pub inside_fetch: bool,
     /// Its bytes are made only when it is sent, because they need a fetch or a reply.
     pub is_late: bool,
+    /// Its conditions ask for what earlier steps bring, so they are decided only when it is its turn.
+    pub late_conditions: bool,
 }
 
 /// What one request may hold.

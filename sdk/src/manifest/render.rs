@@ -96,6 +96,9 @@ impl<'a> Scope<'a> {
             }
             Node::Segment(inner) => {
                 let text = self.text(inner)?;
+                if self.is_unknown(inner) {
+                    return Ok(Value::text(text));
+                }
                 Ok(Value::text(super::request::percent_encoded(&text)))
             }
             Node::Origin(inner) => {

@@ -124,6 +124,12 @@ pub(crate) fn accept(setting: &Setting, given: &toml::Value) -> Result<Value<'st
         _ => return Err(format!("must be {}", wanted(setting.kind))),
     };
     check(setting, &value)?;
+    // Such as a variable of the environment that is set to nothing.
+    let must_hold = setting.default.is_none() && (!setting.optional || setting.needed_when.is_some());
+    let is_empty = || value.as_text().is_some_and(|text| text.trim().is_empty());
+    if setting.kind == Kind::Secret && must_hold && is_empty() {
+        return Err("is empty".to_owned());
+    }
     Ok(value)
 }
 

@@ -277,6 +277,7 @@ fn settings_are_checked_when_a_destination_is_configured() {
     for (settings, expected) in [
         ("", "destination acme: setting key is missing; API key"),
         ("key = 1", "destination acme: setting key must be a text; API key"),
+        ("key = ' '", "destination acme: setting key is empty; API key"),
         ("key = 'k'\nregoin = 'eu'", "destination acme: unknown setting regoin; did you mean region?"),
         ("key = 'k'\nregion = 'uk'", "destination acme: setting region is uk; allowed: us, eu; Region"),
     ] {
@@ -284,6 +285,22 @@ fn settings_are_checked_when_a_destination_is_configured() {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, [expected], "{settings}");
     }
+}
+
+#[test]
+fn a_default_that_does_not_fit_says_what_the_setting_is() {
+    let key = "key = { type = \"secret\"";
+    assert!(BASE.contains(key), "{BASE}");
+    let centre = "centre = { type = \"text\", pattern = \"^[a-z]+$\", default = \"{settings.key | after('-') or '0'}\", \
+                  doc = \"Centre, such as us\" }";
+    let reading = BASE.replacen(key, &format!("{centre}\n{key}"), 1);
+    let reading =
+        reading.replacen("[[request]]\n", "[[request]]\nquery = { at = \"{settings.centre}\" }\n", 1);
+    let manifest = Arc::new(Manifest::load("acme.toml", &reading, &mut Names::default()).unwrap());
+    let problems = |settings: &str| manifest.bind("acme", &settings.parse().unwrap()).err();
+    assert!(problems("key = 'k-us'").is_none());
+    let told: Vec<String> = problems("key = 'k'").unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["destination acme: setting centre does not match ^[a-z]+$; Centre, such as us"]);
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn destination<'a>(
     let enabled = reader.flag(section, "enabled");
     let paused = reader.flag(section, "paused");
     let taken = sources_taken(reader, section, sources);
+    let opt_in = reader.flag(section, "opt_in");
     let delivery = delivery(reader, section);
     let adapter = adapter(reader, section, name, adapters);
     let may_be_private =
@@ -74,6 +75,7 @@ fn destination<'a>(
         enabled: enabled?,
         paused: paused?,
         sources: taken,
+        opt_in,
         settings: settings?,
         delivery: delivery?,
     })

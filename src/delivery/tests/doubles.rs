@@ -102,6 +102,7 @@ impl FakeQueue {
                 attempt: delivery.attempt,
                 first_attempt_at_ms: *delivery.first_ms.get_or_insert(now_ms),
                 payload: delivery.payload.clone(),
+                later: Vec::new(),
             });
         }
         claimed
@@ -335,7 +336,10 @@ impl Destination for Vendor {
         chosen.map(|(position, _)| position).take(self.limits.items).collect()
     }
 
-    async fn send(&self, _: &Context<'_>, items: &[Item]) -> Vec<Verdict> {
+    async fn send(&self, context: &Context<'_>, items: &[Item]) -> Vec<Verdict> {
+        if context.purpose.is_show() {
+            return Vec::new(); // Nobody is called for a request that is only shown.
+        }
         let _at_work = AtWork::begin(&self.most_at_once);
         let users = items.iter().filter_map(|item| item.event.user_id()).map(str::to_owned).collect();
         let play = {

@@ -106,7 +106,10 @@ async fn a_pause_is_no_time_in_which_events_are_tried_even_across_restarts() {
         bench.queue.values.lock().unwrap()["stood_still/vendor"],
         (50 * HOUR - 100).to_string().as_bytes()
     );
-    assert_eq!(*bench.counts.closed.lock().unwrap(), [("paused", true), ("paused", true), ("paused", false)]);
+    assert_eq!(
+        *bench.counts.closed.lock().unwrap(),
+        [("paused", true), ("paused", false), ("paused", true), ("paused", false)]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,7 +40,12 @@ fn open(options: Options) -> (Journal<u64>, Recovered, Told) {
 
 /// A small journal on a faulty disk.
 pub fn small() -> Options {
-    Options { min_free_bytes: 0, ..Options::new("/j") }
+    Options {
+        min_free_bytes: 0,
+        patience_at_open: Duration::ZERO,
+        patience: Duration::ZERO,
+        ..Options::new("/j")
+    }
 }
 
 pub fn open_faulty(disk: &FaultyFiles, options: Options) -> (Journal<u64>, Recovered, Told) {
@@ -334,7 +339,7 @@ async fn a_disk_that_fills_up_in_the_middle_of_a_write_harms_nothing() {
         fn available(&self, _: &Path) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
+        fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
             self.0.lock(path)
         }
     }
@@ -447,10 +452,12 @@ async fn the_owner_can_ask_for_higher_sequences() {
     drop(journal);
     let (journal, recovered, _) = open_faulty(&disk, Options { min_next_seq: 50, ..small() });
     assert_eq!((recovered.next_seq, journal.next_seq()), (50, 50));
+    let [damage] = &recovered.damaged[..] else { panic!("{:?}", recovered.damaged) };
+    assert_eq!((damage.first_seq, damage.end_seq, damage.bytes), (2, 50, 0), "the owner knows of them");
     journal.append(vec![entry(2, b"b")]).await.unwrap();
     let expected = [(1, b"a".to_vec()), (50, b"b".to_vec())];
     assert_eq!(bodies(&journal, 0), expected);
     drop(journal);
     let (journal, recovered, _) = open_faulty(&disk, small());
-    assert_eq!((bodies(&journal, 0).len(), recovered.next_seq, recovered.damaged.len()), (2, 51, 0));
+    assert_eq!((bodies(&journal, 0).len(), recovered.next_seq, recovered.damaged.len()), (2, 51, 1));
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::queue::chunks;
 use crate::queue::codes::{DELIVERED, FIRST_FREE, REMOVED, SUBMITTED, SUPPRESSED};
+use crate::queue::left::Found;
 
 const BACKLOG: u8 = FIRST_FREE;
 const TINY: Limits = Limits { shape: Shape { chunk_bits: 2, chunks: 2 }, parked: 6, behind: 3 };
@@ -474,12 +475,13 @@ fn a_release_is_no_attempt() {
 }
 
 #[test]
-fn calls_that_the_journal_lost_are_no_longer_expected() {
+fn calls_that_the_journal_lost_are_dead() {
     let mut lane = Lane::new(TINY, 10, 10);
     assert!(lane.take_in(12, 1, 50));
     assert_eq!(lane.unfinished(13), 3, "two were counted and are not there");
     assert_eq!(lane.reconcile(13), 2);
-    assert_eq!(lane.unfinished(13), 1);
+    assert_eq!((lane.unfinished(13), lane.counts().get(&codes::LOST)), (1, Some(&2)));
+    assert_eq!(lane.reconcile(13), 0);
     assert_eq!(lane.oldest_received_at_ms(), Some(50));
     lane.claim(60).unwrap();
     assert!(lane.done(12, DELIVERED).is_some());

@@ -9,6 +9,7 @@ use super::*;
 use crate::queue::codes;
 use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
 use crate::queue::runs::{Range, RunInfo, Runs};
+use crate::queue::{Code, Dead};
 
 /// A directory and a clock.
 struct Dir {
@@ -152,8 +153,8 @@ async fn what_cannot_be_decoded_is_a_dead_letter() {
     let counts = queue.counts("a").unwrap();
     assert_eq!(counts.finished, [(Code::Delivered, 2), (Code::Dead("undecodable".into()), 1)]);
     queue.close().await;
-    let letters = queue.dead_letters("a", Id(0), 10).unwrap();
-    assert_eq!((letters.len(), letters[0].2.code.as_str()), (1, "undecodable"));
+    let letters = queue.dead_letters("a", None, 10);
+    assert_eq!((letters.len(), letters[0].dead.code.as_str()), (1, "undecodable"));
 }
 
 #[tokio::test]
@@ -166,16 +167,19 @@ async fn dead_letters_are_kept_with_what_is_known_of_them() {
         code: ["rejected", "expired", "rejected"][n].into(),
         reason: format!("reason {n}"),
         attempts: 7,
+        first_attempt_at_ms: 5,
         answer: "no".into(),
+        request: Some("GET /".into()),
     };
     let settled = claimed.iter().enumerate().map(|(n, claimed)| (claimed.id, Settled::Dead(dead(n))));
     queue.settle("a", settled.collect());
     queue.close().await;
     drop(queue);
     let queue = place.open(&["a", "b"]);
-    let letters = queue.dead_letters("a", claimed[1].id, 10).unwrap();
-    assert_eq!(letters.iter().map(|(_, _, dead)| dead.clone()).collect::<Vec<_>>(), [dead(1), dead(2)]);
-    assert!(queue.dead_letters("b", Id(0), 10).unwrap().is_empty());
+    let letters = queue.dead_letters("a", Some(claimed[0].id), 10);
+    assert_eq!(letters.iter().map(|letter| letter.dead.clone()).collect::<Vec<_>>(), [dead(1), dead(2)]);
+    assert_eq!(letters[0].payload.as_deref(), Some("call 1"));
+    assert!(queue.dead_letters("b", None, 10).is_empty());
 }
 
 #[tokio::test]

@@ -31,10 +31,20 @@ fn what_was_written_comes_back_and_the_file_is_private() {
     first.counts = [(DELIVERED, 7), (FIRST_FREE, 1)].into();
     first.chunks = [(0, chunks::encode(&[UNREAD, DELIVERED])), (1, chunks::encode(&[SUBMITTED]))].into();
     first.rows = [(0, Some(row(3))), (9, Some(row(4)))].into();
-    let dead = Dead { code: "rejected".into(), reason: "bad".into(), attempts: 3, answer: "ä".repeat(400) };
+    let dead = Dead {
+        code: "rejected".into(),
+        reason: "bad".into(),
+        attempts: 3,
+        answer: "ä".repeat(400),
+        ..Dead::default()
+    };
     let batch = Batch {
         lanes: [(1, first)].into(),
-        dead: vec![(1, DeadRow { seq: 8, number: FIRST_FREE, at_ms: 5, dead })],
+        dead: vec![(
+            1,
+            8,
+            Some(DeadRow { seq: 8, number: FIRST_FREE, at_ms: 5, dead, ..DeadRow::default() }),
+        )],
         codes: vec![(FIRST_FREE, Code::Dead("rejected".into()))],
         sources: vec![(3, "web".into())],
         total: Some((10, 8)),
@@ -104,6 +114,59 @@ fn another_format_is_refused_and_a_damaged_file_is_an_error() {
 
     std::fs::write(&path, b"not a database, but longer than nothing").unwrap();
     assert!(matches!(Store::open(&path), Err(StoreError::Database { .. })));
+}
+
+#[test]
+fn a_file_that_was_being_created_is_created_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    std::fs::write(dir.path().join("state.new"), b"half of one").unwrap();
+    let store = Store::open(&path).unwrap();
+    store.put("a", b"1").unwrap();
+    drop(store);
+    assert!(!dir.path().join("state.new").exists());
+    assert_eq!(Store::open(&path).unwrap().get("a").unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn whatever_is_wrong_with_the_file_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let store = Store::open(&path).unwrap();
+    for key in 0..50 {
+        store.put(&format!("key {key}"), &[key; 900]).unwrap();
+    }
+    drop(store);
+    let good = std::fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut refused = 0;
+    for round in 0..120 {
+        let mut bytes = good.clone();
+        match round % 4 {
+            0 => bytes.truncate(random.usize(1..good.len())),
+            1 => bytes[random.usize(0..good.len())] ^= 1 << random.u8(0..8),
+            // The file's own head.
+            2 => bytes[random.usize(0..320)] ^= 1 << random.u8(0..8),
+            _ => {
+                let page = random.usize(0..good.len() / 4096) * 4096;
+                bytes[page..page + 4096].fill(0);
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match Store::open(&path) {
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("state.redb") && text.contains("copy"), "{text}");
+                refused += 1;
+            }
+            Ok(store) => {
+                for key in 0..50 {
+                    assert_eq!(store.get(&format!("key {key}")).unwrap(), Some(vec![key; 900]), "{round}");
+                }
+            }
+        }
+    }
+    assert!(refused > 30, "{refused}");
 }
 
 /// A file on a disk that can be full.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::exchange::Exchanged;
 use super::{Run, Told};
 use crate::destination::{Item, Outcome};
-use crate::manifest::bound::{Plan, write_part};
+use crate::manifest::bound::{Plan, is_wanted, write_part};
 use crate::manifest::outcomes::What;
 use crate::manifest::plan::RequestPlan;
 use crate::manifest::scope::Scope;
@@ -109,15 +109,25 @@ impl Run<'_> {
 
     /// The items that a request is for and that nothing has ended yet.
     fn wanting(&self, request: usize) -> Vec<usize> {
-        let on_demand = self.plan.program.requests.get(request).is_some_and(|plan| plan.on_demand);
+        let Some(plan) = self.plan.program.requests.get(request) else { return Vec::new() };
         let wants = |(at, item): (usize, &Item)| {
-            let wanted = match on_demand {
+            let wanted = match plan.on_demand {
                 true => self.states.get(at).is_some_and(|state| state.asked.contains(&request)),
                 false => item.parts.iter().any(|part| part.request == request),
             };
-            (self.is_open(at) && wanted).then_some(at)
+            let wanted = wanted && self.is_open(at);
+            (wanted && (!plan.late_conditions || self.is_wanted_now(at, plan))).then_some(at)
         };
         self.items.iter().enumerate().filter_map(wants).collect()
+    }
+
+    /// Whether a request's conditions hold with what the steps so far have brought.
+    pub(super) fn is_wanted_now(&self, at: usize, plan: &RequestPlan) -> bool {
+        let Some(item) = self.items.get(at) else { return false };
+        let options = Plan::options_of(item);
+        let wanted =
+            self.plan.with_scope(&item.event, options, self.known(at), |scope, _| is_wanted(scope, plan));
+        wanted.is_ok_and(|(wanted, _)| wanted)
     }
 
     /// An item's bytes in a request: those rendered before, unless they depend on what is known only now.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::exchange::Exchanged;
 use super::{Run, Told};
 use crate::destination::Outcome;
-use crate::manifest::bound::{Plan, is_wanted};
 use crate::manifest::outcomes::{Decision, What};
 use crate::manifest::plan::UpsertPlan;
 
@@ -112,13 +111,7 @@ impl<'r> Run<'r> {
 
     /// Whether a request of `find` is asked for this item.
     fn is_asked(&self, at: usize, request: usize) -> bool {
-        let (Some(item), Some(plan)) = (self.items.get(at), self.plan.program.requests.get(request)) else {
-            return false;
-        };
-        let wanted = self.plan.with_scope(&item.event, Plan::options_of(item), self.known(at), |scope, _| {
-            is_wanted(scope, plan)
-        });
-        wanted.is_ok_and(|(wanted, _)| wanted)
+        self.plan.program.requests.get(request).is_some_and(|plan| self.is_wanted_now(at, plan))
     }
 
     fn create_or_end(&mut self, at: usize, upsert: &UpsertPlan) {

@@ -504,7 +504,7 @@ fn a_preview_of_a_look_up_shows_what_is_made_of_somebody_new_or_known() {
         [
             "GET https://acme.test/people/by/a",
             "POST https://acme.test/people",
-            "POST https://acme.test/people/%3Cfound%3E/tags"
+            "POST https://acme.test/people/<found>/tags"
         ]
     );
     assert_eq!(
@@ -617,6 +617,44 @@ fn code_is_told_what_the_rules_say_and_gives_what_they_ask_for() {
     // Where nobody does anything about it, the vendor has refused it.
     let (_, verdicts) = drive(CODED, &[("a", "{}")], &[unknown]);
     assert_eq!(outcomes_of(&verdicts), ["Rejected unknown_field: plan is unknown"]);
+}
+
+#[test]
+fn conditions_on_what_steps_bring_are_decided_when_it_is_the_requests_turn() {
+    let only = r#"
+[[request]]
+name = "only"
+when = ["{given.no_phone}", "{traits.title}"]
+url = "https://acme.test/only"
+[[request]]
+name = "never"
+unless = "{given.no_phone}"
+url = "https://acme.test/never"
+"#;
+    let (plan, names) = plan(&format!("{CODED}{only}"), "key = 'secret'");
+    let items = ["a", "b"].map(|user| {
+        let traits = if user == "a" { r#"{"title":"x"}"# } else { "{}" };
+        plan.render(&identify(user, traits, &names), None).unwrap()
+    });
+    let vendor = Vendor { answers: Mutex::new([(200, ""); 3].into()), sent: Mutex::default() };
+    let context = Context {
+        transport: &vendor,
+        clock: &At(0),
+        memory: &Memory::new(16),
+        destination: "acme",
+        purpose: Purpose::Deliver,
+    };
+    let verdicts = ready(async {
+        let mut run = plan.run(&context, &items);
+        run.give(0, "no_phone", "true");
+        run.give(1, "no_phone", "true");
+        run.finish().await
+    });
+    assert_eq!(
+        vendor.sent.into_inner().unwrap(),
+        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, "only "]
+    );
+    assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
 }
 
 #[test]

@@ -113,11 +113,13 @@ fn lost_or_doubled(played: &Played, batched: &str) -> Vec<String> {
 /// Calls of several megabytes: skipped or rejected with the size in the reason, or sent inside the adapter's own caps.
 pub(super) fn oversize(suite: &Suite<'_>) -> Vec<String> {
     let mut problems = Vec::new();
-    // Large calls take their time; once for each flow and limit is enough.
+    // Large calls take their time; once for each kind of request and limit is enough.
     let mut seen = HashSet::new();
     for scene in suite.settings() {
         let limits = scene.subject.destination.limits();
-        if !seen.insert((scene.flow(), limits.items, limits.bytes)) {
+        let kinds = scene.exchanges.iter().map(|(request, _)| (place(request), limits.items, limits.bytes));
+        let new = kinds.filter(|kind| seen.insert(kind.clone())).count();
+        if new == 0 {
             continue;
         }
         let call = scene.call();

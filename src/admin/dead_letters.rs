@@ -1,0 +1,351 @@
+//! `/api/dead-letters`: list, show, redrive and purge. Commands ask the same questions of a data directory that no
+//! instance uses. How a letter is kept and opened again is the queue's business.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fanout_sdk::dates;
+use fanout_sdk::destination::{Clock, Destination};
+use fanout_sdk::event::{Date, Event};
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::api::{Part, Question, Refusal};
+use crate::config::parse_duration;
+use crate::delivery::request;
+use crate::queue::{DeadLetter, Id, Queue};
+use crate::routing::{self, Decision, Target};
+
+/// How many letters are read at once.
+const PAGE: usize = 256;
+/// How many are listed where nobody says how many.
+const USUAL_LIMIT: usize = 100;
+/// The most that are listed at once.
+const MOST_LISTED: usize = 1000;
+
+/// A destination that requests can be rendered for.
+#[derive(Clone)]
+pub struct Renderer {
+    /// The destination's name.
+    pub name: Arc<str>,
+    /// Renders.
+    pub destination: Arc<dyn Destination>,
+    /// Which events it gets.
+    pub target: Target,
+}
+
+/// The dead letters of all destinations.
+#[derive(Clone)]
+pub struct DeadLetters {
+    /// Where they are kept.
+    pub queue: Arc<dyn Queue<Arc<Event>>>,
+    /// The destinations' names.
+    pub destinations: Vec<String>,
+    /// Those that are enabled.
+    pub renderers: Vec<Renderer>,
+    /// What "ago" counts from.
+    pub clock: Arc<dyn Clock>,
+}
+
+type Letter = DeadLetter<Arc<Event>>;
+
+/// Which letters are meant.
+#[derive(Debug, Default)]
+struct Filter {
+    destination: Option<String>,
+    reason: Option<String>,
+    user: Option<String>,
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+    ids: Vec<(String, Id)>,
+}
+
+impl Filter {
+    /// Reads it from names and values.
+    fn read(text: impl Fn(&str) -> Option<String>, now_ms: i64) -> Result<Filter, Refusal> {
+        let time = |name: &str| text(name).map(|given| read_time(name, &given, now_ms)).transpose();
+        Ok(Filter {
+            destination: text("destination"),
+            reason: text("reason"),
+            user: text("user"),
+            since_ms: time("since")?,
+            until_ms: time("until")?,
+            ids: Vec::new(),
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        let Filter { destination, reason, user, since_ms, until_ms, ids } = self;
+        let texts = destination.is_none() && reason.is_none() && user.is_none();
+        texts && since_ms.is_none() && until_ms.is_none() && ids.is_empty()
+    }
+
+    fn takes(&self, letter: &Letter) -> bool {
+        let is_user = |user: &str| {
+            let event = letter.payload.as_deref();
+            event.is_some_and(|event| event.user_id() == Some(user) || event.anonymous_id() == Some(user))
+        };
+        self.reason.as_deref().is_none_or(|reason| reason == letter.dead.code)
+            && self.since_ms.is_none_or(|since| letter.died_at_ms >= since)
+            && self.until_ms.is_none_or(|until| letter.died_at_ms < until)
+            && self.user.as_deref().is_none_or(is_user)
+    }
+}
+
+impl DeadLetters {
+    /// Answers a question; blocks on the disk.
+    pub fn ask(&self, question: &Question) -> Result<Value, Refusal> {
+        match (&question.method, &question.words()[..]) {
+            (&Method::GET, []) => self.list(question),
+            (&Method::GET, [id]) => self.show(id),
+            (&Method::POST, ["redrive"]) => {
+                let whole = question.body.get("all").and_then(Value::as_bool).unwrap_or(false);
+                self.each_chunk(&question.body, "redriven", |name, ids| self.queue.redrive(name, ids, whole))
+            }
+            (&Method::POST, ["purge"]) => {
+                self.each_chunk(&question.body, "purged", |name, ids| self.queue.purge(name, ids))
+            }
+            (_, ["redrive" | "purge"]) => Err(Refusal::method("POST")),
+            (_, [] | [_]) => Err(Refusal::method("GET")),
+            _ => Err(Refusal::unknown("there is no such path", "ask for /api/dead-letters")),
+        }
+    }
+
+    fn list(&self, question: &Question) -> Result<Value, Refusal> {
+        let text = |name: &str| question.parameter(name).map(str::to_owned);
+        let filter = Filter::read(text, self.clock.now_ms())?;
+        let limit = match question.parameter("limit").map(str::parse) {
+            None => USUAL_LIMIT,
+            Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
+            Some(_) => return Err(Refusal::wrong("limit is not a number", "give one from 1 to 1000")),
+        };
+        let after = question.parameter("after").map(|id| self.id(id)).transpose()?;
+        let (mut letters, mut next) = (Vec::new(), None);
+        let walked = self.walk(&filter, after, |name, letter| {
+            if letters.len() == limit {
+                return ControlFlow::Break(());
+            }
+            next = Some(id_text(name, letter.id));
+            letters.push(self.summary(name, &letter));
+            ControlFlow::Continue(())
+        });
+        if walked.is_continue() {
+            next = None;
+        }
+        Ok(json!({"letters": letters, "next": next}))
+    }
+
+    fn show(&self, id: &str) -> Result<Value, Refusal> {
+        let (name, Id(seq)) = self.id(id)?;
+        let before = seq.checked_sub(1).map(Id);
+        let letter = self.queue.dead_letters(&name, before, 1).pop().filter(|letter| letter.id == Id(seq));
+        let Some(letter) = letter else {
+            return Err(Refusal::unknown(
+                format!("{id} is no dead letter"),
+                "it was redriven or purged; see `fanout dead-letters list`",
+            ));
+        };
+        Ok(Value::Object(self.whole(&name, &letter)))
+    }
+
+    /// Does something with all letters that are meant, in chunks, each of one destination.
+    fn each_chunk(
+        &self,
+        body: &Map<String, Value>,
+        done_as: &str,
+        mut work: impl FnMut(&str, &[Id]) -> usize,
+    ) -> Result<Value, Refusal> {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let mut filter = Filter::read(text, self.clock.now_ms())?;
+        for id in body.get("ids").and_then(Value::as_array).into_iter().flatten() {
+            filter.ids.push(self.id(id.as_str().unwrap_or_default())?);
+        }
+        if filter.is_empty() {
+            return Err(Refusal::wrong(
+                "neither ids nor a filter say which dead letters are meant",
+                "name ids, or at least one of destination, reason, user, since and until",
+            ));
+        }
+        let limit = body.get("limit").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let (mut matched, mut done) = (0_u64, 0);
+        let mut chunk: (String, Vec<Id>) = Default::default();
+        let _ = self.walk(&filter, None, |name, letter| {
+            if matched == limit {
+                return ControlFlow::Break(());
+            }
+            matched += 1;
+            if chunk.0 != name || chunk.1.len() == PAGE {
+                done += work(&chunk.0, &std::mem::take(&mut chunk.1));
+                name.clone_into(&mut chunk.0);
+            }
+            chunk.1.push(letter.id);
+            ControlFlow::Continue(())
+        });
+        done += work(&chunk.0, &chunk.1);
+        Ok(json!({"matched": matched, done_as: done}))
+    }
+
+    /// Goes through the letters that are meant, destination by destination, in the order of their calls.
+    fn walk(
+        &self,
+        filter: &Filter,
+        after: Option<(String, Id)>,
+        mut each: impl FnMut(&str, Letter) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if !filter.ids.is_empty() {
+            return self.walk_ids(filter, each);
+        }
+        let start = after.as_ref().and_then(|(from, _)| self.destinations.iter().position(|one| one == from));
+        for name in self.destinations.iter().skip(start.unwrap_or(0)) {
+            if filter.destination.as_ref().is_some_and(|wanted| wanted != name) {
+                continue;
+            }
+            let mut at = after.as_ref().filter(|(from, _)| from == name).map(|(_, id)| *id);
+            loop {
+                let page = self.queue.dead_letters(name, at, PAGE);
+                let Some(last) = page.last().map(|letter| letter.id) else { break };
+                at = Some(last);
+                for letter in page.into_iter().filter(|letter| filter.takes(letter)) {
+                    each(name, letter)?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn walk_ids(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(&str, Letter) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut ids = filter.ids.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        for (name, Id(seq)) in ids {
+            let letter = self.queue.dead_letters(&name, seq.checked_sub(1).map(Id), 1).pop();
+            let letter = letter.filter(|letter| letter.id == Id(seq) && filter.takes(letter));
+            if let Some(letter) = letter {
+                each(&name, letter)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A letter's id as people write it: the destination's name and a number.
+    fn id(&self, text: &str) -> Result<(String, Id), Refusal> {
+        let parts = text.rsplit_once(':').and_then(|(name, seq)| Some((name.to_owned(), seq.parse().ok()?)));
+        match parts {
+            Some((name, seq)) if self.destinations.contains(&name) => Ok((name, Id(seq))),
+            Some((name, _)) => Err(Refusal::unknown(
+                format!("there is no destination `{name}`"),
+                format!("there are: {}", self.destinations.join(", ")),
+            )),
+            None => Err(Refusal::wrong(
+                format!("`{text}` is no dead letter's id"),
+                "an id is like webhook:123; `fanout dead-letters list` shows them",
+            )),
+        }
+    }
+
+    /// What a list says of a letter.
+    fn summary(&self, name: &str, letter: &Letter) -> Value {
+        let event = letter.payload.as_deref();
+        json!({
+            "id": id_text(name, letter.id),
+            "destination": name,
+            "died_at": time_text(letter.died_at_ms),
+            "received_at": time_text(letter.received_at_ms),
+            "user": event.and_then(|event| event.user_id().or(event.anonymous_id())),
+            "message_id": event.map(Event::message_id),
+            "source": letter.source.and_then(|source| self.queue.source_name(source)),
+            "reason": letter.dead.code,
+            "attempts": letter.dead.attempts,
+            "call_kept": event.is_some(),
+        })
+    }
+
+    /// All that is known of a letter.
+    fn whole(&self, name: &str, letter: &Letter) -> Map<String, Value> {
+        let Value::Object(mut whole) = self.summary(name, letter) else { return Map::new() };
+        let dead = &letter.dead;
+        let first = (dead.first_attempt_at_ms != 0).then(|| time_text(dead.first_attempt_at_ms));
+        let (request, origin) = self.request(name, letter);
+        let event = letter.payload.as_deref();
+        let call = event.and_then(|event| serde_json::from_str::<Value>(event.raw().raw()).ok());
+        let redrive = event.map(|_| format!("fanout dead-letters redrive {}", id_text(name, letter.id)));
+        for (key, value) in [
+            ("first_attempt_at", json!(first)),
+            ("detail", json!(dead.reason)),
+            ("answer", json!(dead.answer)),
+            ("request", json!(request)),
+            ("request_is", json!(origin)),
+            ("call", json!(call)),
+            ("redrive", json!(redrive)),
+        ] {
+            whole.insert(key.to_owned(), value);
+        }
+        whole
+    }
+
+    /// The request, and where it is from.
+    fn request(&self, name: &str, letter: &Letter) -> (Option<String>, &'static str) {
+        if let Some(request) = &letter.dead.request {
+            return (Some(request.clone()), "kept when it died, rendered for this call alone");
+        }
+        let Some(event) = &letter.payload else {
+            return (None, "not known: the call is gone");
+        };
+        let Some(renderer) = self.renderers.iter().find(|renderer| &*renderer.name == name) else {
+            return (None, "not known: the destination is disabled");
+        };
+        let source = letter.source.and_then(|source| self.queue.source_name(source)).unwrap_or_default();
+        let options = match routing::decide(event, &source, &renderer.target) {
+            Decision::On { options, .. } => options,
+            Decision::Off { .. } => return (None, "none: by its flags it would not be sent today"),
+        };
+        match renderer.destination.render(event, options) {
+            Ok(item) => (
+                request::shown(&*renderer.destination, item, &*self.clock),
+                "rendered again with today's settings",
+            ),
+            Err(_) => (None, "none: with today's settings it would be skipped"),
+        }
+    }
+}
+
+#[async_trait]
+impl Part for DeadLetters {
+    fn name(&self) -> &'static str {
+        "dead-letters"
+    }
+
+    async fn answer(&self, question: Question) -> Result<Value, Refusal> {
+        let letters = self.clone();
+        let work = tokio::task::spawn_blocking(move || letters.ask(&question));
+        work.await.unwrap_or_else(|_| Err(Refusal::failed("the answer could not be made", "see the log")))
+    }
+}
+
+fn id_text(name: &str, Id(seq): Id) -> String {
+    format!("{name}:{seq}")
+}
+
+fn time_text(ms: i64) -> String {
+    let mut text = String::new();
+    dates::push_iso_ms(&mut text, Date::Moment(ms));
+    text
+}
+
+/// A date or a time, or how long ago.
+fn read_time(name: &str, text: &str, now_ms: i64) -> Result<i64, Refusal> {
+    if let Some(ago) = parse_duration(text) {
+        return Ok(now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)));
+    }
+    dates::parse(text).map(|parsed| parsed.date.unix_ms()).ok_or_else(|| {
+        Refusal::wrong(
+            format!("{name} is neither a time nor a length of time: `{text}`"),
+            "write 2026-11-22T08:30:00Z, 2026-11-22, or 2h for two hours ago",
+        )
+    })
+}

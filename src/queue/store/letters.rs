@@ -1,0 +1,201 @@
+//! The dead letters in the state file: their rows, which of them were opened again, and the calls of those whose segment
+//! of the journal has gone. Each call is kept once, however many lanes need it.
+
+use std::sync::Arc;
+
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{DeadRow, Store, StoreError};
+use crate::queue::Dead;
+use crate::queue::codes::cut;
+use crate::queue::delta::{Delta, Saved};
+use crate::queue::record::Head;
+
+/// The longest answer of a dead letter: bytes.
+const MAX_ANSWER: usize = 512;
+/// The longest request of a dead letter: bytes.
+const MAX_REQUEST: usize = 4096;
+/// The longest reason of a dead letter: bytes, for 300 characters.
+const MAX_REASON: usize = 1200;
+
+/// Lane, sequence → code, attempts, died at, reason, answer.
+type DeadValue = (u8, u32, i64, &'static str, &'static str);
+const DEAD: TableDefinition<(u16, u64), DeadValue> = TableDefinition::new("dead_letters");
+/// Lane, sequence → first attempt, order key, received, request.
+type MoreValue = (i64, u64, i64, Option<&'static str>);
+const MORE: TableDefinition<(u16, u64), MoreValue> = TableDefinition::new("dead_letters_more");
+/// Lane, sequence → whole.
+const REDRIVEN: TableDefinition<(u16, u64), bool> = TableDefinition::new("redriven");
+/// Sequence → source, received, kind, order key, message key, body.
+type CallValue = (u16, i64, u8, u64, u64, &'static [u8]);
+const CALLS: TableDefinition<u64, CallValue> = TableDefinition::new("kept_calls");
+
+/// Creates the tables where they are missing.
+pub fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(DEAD)?;
+    tx.open_table(MORE)?;
+    tx.open_table(REDRIVEN)?;
+    tx.open_table(CALLS)?;
+    Ok(())
+}
+
+/// Writes rows, or deletes them, one after the other.
+pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> Result<(), redb::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let (mut dead, mut more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
+    for (lane, seq, row) in changes {
+        let key = (*lane, *seq);
+        let Some(DeadRow { number, at_ms, order_key, received_at_ms, dead: letter, .. }) = row else {
+            dead.remove(key)?;
+            more.remove(key)?;
+            continue;
+        };
+        let (reason, answer) = (cut(&letter.reason, MAX_REASON), cut(&letter.answer, MAX_ANSWER));
+        dead.insert(key, (*number, letter.attempts, *at_ms, reason, answer))?;
+        let request = letter.request.as_deref().map(|request| cut(request, MAX_REQUEST));
+        more.insert(key, (letter.first_attempt_at_ms, *order_key, *received_at_ms, request))?;
+    }
+    Ok(())
+}
+
+/// Deletes all that is kept of a lane; calls that only it needed go with the next tidying.
+pub fn delete(tx: &WriteTransaction, lane: u16) -> Result<(), redb::Error> {
+    tx.open_table(DEAD)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(MORE)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(REDRIVEN)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    Ok(())
+}
+
+/// Writes which deliveries were opened again.
+pub fn write_redriven(tx: &WriteTransaction, lane: u16, delta: &Delta) -> Result<(), redb::Error> {
+    if delta.redriven.is_empty() {
+        return Ok(());
+    }
+    let mut table = tx.open_table(REDRIVEN)?;
+    for (seq, whole) in &delta.redriven {
+        match whole {
+            Some(whole) => drop(table.insert((lane, *seq), *whole)?),
+            None => drop(table.remove((lane, *seq))?),
+        }
+    }
+    Ok(())
+}
+
+/// Reads which deliveries were opened again.
+pub fn load_redriven(tx: &ReadTransaction, lane: u16, saved: &mut Saved) -> Result<(), redb::Error> {
+    for entry in tx.open_table(REDRIVEN)?.range((lane, 0)..=(lane, u64::MAX))? {
+        let (key, whole) = entry?;
+        saved.redriven.insert(key.value().1, whole.value());
+    }
+    Ok(())
+}
+
+impl Store {
+    /// The dead letters of a lane from a sequence on, at most so many.
+    pub fn dead(&self, lane: u16, from_seq: u64, max: usize) -> Result<Vec<DeadRow>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let (dead, more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
+            let mut rows = Vec::new();
+            for entry in dead.range((lane, from_seq)..=(lane, u64::MAX))?.take(max) {
+                let (key, value) = entry?;
+                let seq = key.value().1;
+                let rest = more.get((lane, seq))?;
+                rows.push(row_of(seq, value.value(), rest.as_ref().map(|rest| rest.value())));
+            }
+            Ok(rows)
+        })
+    }
+
+    /// Those of these sequences that are dead letters of a lane.
+    pub fn dead_among(&self, lane: u16, seqs: &[u64]) -> Result<Vec<DeadRow>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let (dead, more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
+            let mut rows = Vec::new();
+            for seq in seqs {
+                let Some(value) = dead.get((lane, *seq))? else { continue };
+                let rest = more.get((lane, *seq))?;
+                rows.push(row_of(*seq, value.value(), rest.as_ref().map(|rest| rest.value())));
+            }
+            Ok(rows)
+        })
+    }
+
+    /// The sequences of all dead letters of these lanes from one sequence to before another, rising.
+    pub fn dead_between(&self, lanes: &[u16], from_seq: u64, to_seq: u64) -> Result<Vec<u64>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let dead = tx.open_table(DEAD)?;
+            let mut seqs = Vec::new();
+            for lane in lanes {
+                for entry in dead.range((*lane, from_seq)..(*lane, to_seq))? {
+                    seqs.push(entry?.0.value().1);
+                }
+            }
+            seqs.sort_unstable();
+            seqs.dedup();
+            Ok(seqs)
+        })
+    }
+
+    /// A call that was kept.
+    pub fn call(&self, seq: u64) -> Result<Option<(Head, Arc<[u8]>)>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let kept = tx.open_table(CALLS)?.get(seq)?;
+            Ok(kept.map(|kept| {
+                let (source, received_at_ms, kind, order_key, message_key, body) = kept.value();
+                let head = Head { seq, source, received_at_ms, kind, order_key, message_key };
+                (head, Arc::from(body))
+            }))
+        })
+    }
+
+    /// The sequences of the kept calls and how long their bodies are, rising.
+    pub fn kept_calls(&self) -> Result<Vec<(u64, u64)>, StoreError> {
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let mut calls = Vec::new();
+            for entry in tx.open_table(CALLS)?.iter()? {
+                let (seq, call) = entry?;
+                calls.push((seq.value(), call.value().5.len() as u64));
+            }
+            Ok(calls)
+        })
+    }
+
+    /// Keeps calls and forgets others.
+    pub fn keep_calls(&self, calls: &[(Head, Arc<[u8]>)], forget: &[u64]) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let mut table = tx.open_table(CALLS)?;
+            for seq in forget {
+                table.remove(*seq)?;
+            }
+            for (head, body) in calls {
+                let Head { seq, source, received_at_ms, kind, order_key, message_key } = *head;
+                table.insert(seq, (source, received_at_ms, kind, order_key, message_key, &**body))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn row_of(
+    seq: u64,
+    (number, attempts, at_ms, reason, answer): (u8, u32, i64, &str, &str),
+    more: Option<(i64, u64, i64, Option<&str>)>,
+) -> DeadRow {
+    let (first_attempt_at_ms, order_key, received_at_ms, request) = more.unwrap_or_default();
+    let dead = Dead {
+        code: String::new(),
+        reason: reason.to_owned(),
+        attempts,
+        first_attempt_at_ms,
+        answer: answer.to_owned(),
+        request: request.map(str::to_owned),
+    };
+    DeadRow { seq, number, at_ms, order_key, received_at_ms, dead }
+}
