@@ -315,7 +315,7 @@ impl Replays {
             "outcomes": outcomes,
         });
         if let Some(waits) = self.waits(kept).filter(|_| running) {
-            shown["waits"] = waits.into();
+            add(&mut shown, "waits", waits);
         }
         shown
     }
@@ -368,7 +368,13 @@ fn add_note(answer: &mut Value, wish: &Wish, kept_from_ms: Option<i64>) {
         "calls before {} are not retained any more; [queue] retain says how long they are",
         words::show(from)
     );
-    answer["note"] = note.into();
+    add(answer, "note", note);
+}
+
+fn add(object: &mut Value, name: &str, text: String) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), text.into());
+    }
 }
 
 fn not_written(error: &crate::queue::AppendError) -> Refusal {
