@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use fanout_sdk::destination::Clock;
 use fanout_sdk::event::{Event, Warning};
+use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
+use siphasher::sip::SipHasher13;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use crate::certificate::{Certificate, LOOK_EVERY};
 use crate::clock::SystemClock;
 use crate::config::{self, AdapterSet, Config};
-use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services};
+use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Suppression};
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
 use crate::queue::runs::Runs;
@@ -380,6 +382,7 @@ fn lane_spec(
             max_backlog: destination.delivery.max_backlog.map(|calls| calls as u64),
         },
         paused: destination.paused,
+        suppression: suppression(manifest, destination),
     })
 }
 
@@ -406,6 +409,18 @@ pub fn dead_letters_offline(config: &Config, adapters: &AdapterSet) -> Result<De
     let renderers = renderers(&lane_specs(config, adapters)?);
     let queue = open_queue(config, Arc::new(adapters.paths().clone()), Arc::new(SystemClock), true)?;
     Ok(dead_letters(config, queue, renderers))
+}
+
+/// What leaves out identifies that change nothing, where the destination asks for it.
+fn suppression(manifest: &Manifest, destination: &config::Destination) -> Option<Arc<Suppression>> {
+    use std::hash::{Hash, Hasher};
+
+    let refresh = destination.delivery.suppress_unchanged?;
+    let mut fingerprint = SipHasher13::new();
+    // Code beside a manifest, and how calls are normalised, changes with the version.
+    (env!("CARGO_PKG_VERSION"), &destination.adapter, manifest.fingerprint()).hash(&mut fingerprint);
+    destination.settings.to_string().hash(&mut fingerprint);
+    Some(Arc::new(Suppression::new(&destination.name, refresh, fingerprint.finish())))
 }
 
 fn ingest_settings(config: &Config) -> ingest::Settings {
@@ -470,7 +485,9 @@ fn admin_handler(
         let now_ms = SystemClock.now_ms();
         for name in &destinations {
             let Some(counts) = queue.counts(name) else { continue };
-            gauges.deliveries(name, "dead", BACKLOG).inc_by(given_up.since(name, &counts));
+            for (reason, more) in given_up.since(name, &counts).into_iter().filter(|(_, more)| *more > 0) {
+                gauges.deliveries(name, "dead", reason).inc_by(more);
+            }
             gauges.pending(name).set(counts.unfinished as i64);
             let age =
                 counts.oldest_received_at_ms.map_or(0.0, |oldest| (now_ms - oldest).max(0) as f64 / 1000.0);
@@ -480,28 +497,34 @@ fn admin_handler(
     admin::Admin::new(address.ip(), settings, metrics.clone(), ready, refresh)
 }
 
-/// The code of deliveries that a lane gave up because it kept more than it may.
-const BACKLOG: &str = "backlog";
+/// The codes of deliveries that the queue ends by itself: a lane kept more than it may, the disk lost the call, or it
+/// cannot be read.
+const GIVEN_UP: [&str; 3] = ["backlog", "lost", "undecodable"];
 
 /// How many of those there were when they were last looked at: the queue ends them, not the lanes.
-struct GivenUp(Mutex<HashMap<String, u64>>);
+struct GivenUp(Mutex<HashMap<(String, &'static str), u64>>);
 
 impl GivenUp {
     fn new(queue: &dyn Queue<Arc<Event>>, destinations: &[String]) -> GivenUp {
-        let count = |name: &String| Some((name.clone(), backlog(&queue.counts(name)?)));
-        GivenUp(Mutex::new(destinations.iter().filter_map(count).collect()))
+        let given_up = GivenUp(Mutex::default());
+        for name in destinations {
+            if let Some(counts) = queue.counts(name) {
+                given_up.since(name, &counts);
+            }
+        }
+        given_up
     }
 
-    fn since(&self, name: &str, counts: &LaneCounts) -> u64 {
-        let (mut seen, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), backlog(counts));
-        let before = seen.insert(name.to_owned(), now).unwrap_or_default();
-        now.saturating_sub(before)
+    /// How many there are more, by code.
+    fn since(&self, name: &str, counts: &LaneCounts) -> [(&'static str, u64); 3] {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        GIVEN_UP.map(|reason| {
+            let of_it = |code: &Code| matches!(code, Code::Dead(known) if known == reason);
+            let now = counts.finished.iter().filter(|(code, _)| of_it(code)).map(|(_, count)| count).sum();
+            let before: u64 = seen.insert((name.to_owned(), reason), now).unwrap_or_default();
+            (reason, now.saturating_sub(before))
+        })
     }
-}
-
-fn backlog(counts: &LaneCounts) -> u64 {
-    let given_up = |code: &Code| matches!(code, Code::Dead(reason) if reason == BACKLOG);
-    counts.finished.iter().filter(|(code, _)| given_up(code)).map(|(_, count)| count).sum()
 }
 
 /// Turns what lanes report into metrics.
@@ -510,6 +533,9 @@ struct Counting(Arc<Metrics>);
 impl Observer for Counting {
     fn ended(&self, destination: &str, label: Label, count: u64) {
         self.0.deliveries(destination, label.outcome, label.reason).inc_by(count);
+        if label.outcome == "suppressed" {
+            self.0.suppressed_calls(destination).inc_by(count);
+        }
     }
 
     fn attempted(&self, destination: &str, took: Duration) {

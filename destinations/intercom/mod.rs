@@ -25,6 +25,10 @@ impl Destination for Intercom {
         self.plan.render(event, options)
     }
 
+    fn digest(&self, item: &Item) -> u64 {
+        self.plan.digest(item)
+    }
+
     fn pack(&self, waiting: &[Item]) -> Vec<usize> {
         self.plan.pack(waiting)
     }

@@ -124,7 +124,7 @@ pub struct Item {
     pub identity: Arc<str>,
     /// Equal for items that may share a request: a hash of everything that stands outside the items.
     pub group: u64,
-    /// A hash of what the vendor would store, equal for a call that changes nothing.
+    /// A hash of what the vendor would store by the requests of `parts`, equal for a call that changes nothing.
     pub digest: u64,
     /// The rendered bytes of each request that this event needs.
     pub parts: Vec<Part>,
@@ -233,6 +233,13 @@ impl Purpose {
 pub trait Destination: Send + Sync {
     /// One event for this vendor. Pure.
     fn render(&self, event: &Arc<Event>, options: Option<Json<'_>>) -> Result<Item, Skip>;
+
+    /// A hash of everything that the vendor would store of an item, whichever of its requests it takes to bring it there:
+    /// equal for a call that changes nothing, and asked for only where such calls are left out. An adapter whose code
+    /// sends what [`Item::digest`] does not cover says more. Pure.
+    fn digest(&self, item: &Item) -> u64 {
+        item.digest
+    }
 
     /// Which of the waiting items, by position, go into the next `send`: always the first, and those that may share
     /// its request, up to the vendor's caps and one for each identity. Pure.

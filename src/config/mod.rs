@@ -193,6 +193,8 @@ pub struct Delivery {
     pub max_backlog: Option<usize>,
     /// Whether it may call private, loopback and link-local addresses.
     pub allow_private_networks: bool,
+    /// For how long an identify that changes nothing is not sent; `None` where each one is.
+    pub suppress_unchanged: Option<Duration>,
 }
 
 /// What came of reading a configuration.

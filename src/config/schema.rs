@@ -429,6 +429,14 @@ pub static DELIVERY: Table = Table {
             Absent::Default("false"),
             "Whether it may call private, loopback and link-local addresses.",
         ),
+        key(
+            "suppress_unchanged",
+            Kind::Time(seconds(1), seconds(30 * DAY)),
+            Absent::Means("off: each one is sent"),
+            "For how long after the last one that the vendor took an identify with the same content is not sent to it. \
+             The times and the messageId of a call are not compared where the adapter places them by themselves; who \
+             is sent calls as a whole, as a webhook is, gets each one. Takes up to 13 MiB of memory.",
+        ),
     ],
 };
 

@@ -488,6 +488,7 @@ impl Lane {
             self.kept.save(value);
         }
         self.kept.end().await;
+        self.work.save().await;
     }
 
     fn publish(&self, paused: bool) {

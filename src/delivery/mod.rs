@@ -16,6 +16,8 @@ mod own_time;
 mod pace;
 pub mod request;
 mod supervise;
+mod suppress;
+mod suppression;
 mod work;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 pub use beside::{Replay, Select};
 pub use gate::Cause;
 pub use outcome::Label;
+pub use suppression::Suppression;
 
 use beside::Beside;
 
@@ -84,6 +87,8 @@ pub struct LaneSpec {
     pub policy: Policy,
     /// Whether it starts paused: it keeps what arrives and sends nothing.
     pub paused: bool,
+    /// Leaves out what changes nothing; `None` where everything is sent.
+    pub suppression: Option<Arc<Suppression>>,
 }
 
 /// What all lanes share.
@@ -156,6 +161,7 @@ enum Command {
 struct Running {
     command: watch::Sender<Command>,
     status: Arc<Mutex<Status>>,
+    suppression: Option<Arc<Suppression>>,
     /// Taken by whoever waits for its end.
     task: Option<JoinHandle<()>>,
 }
@@ -187,13 +193,14 @@ impl Lanes {
         self.end(Some(&spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
+        let suppression = spec.suppression.clone();
         let beside = Arc::new(Beside::new(&work::rates(&spec), lane::concurrency(&spec)));
         self.shared().insert(name.clone(), beside.clone());
         let role = Role { beside, replay: None };
         self.services.queue.set_limits(&name, LaneLimits { max_backlog: spec.policy.max_backlog });
         let work = supervised(name.clone(), spec, role, self.services.clone(), commands, status.clone());
         let task = Some(tokio::spawn(work));
-        self.running().insert(name, Running { command, status, task });
+        self.running().insert(name, Running { command, status, suppression, task });
     }
 
     /// Starts a replay beside the lane of its destination, whose rates, requests at one time and pauses it shares; who is
@@ -213,6 +220,9 @@ impl Lanes {
         self.end(Some(&name), deadline).await;
         let (command, commands) = watch::channel(Command::Run);
         let status = Arc::<Mutex<Status>>::default();
+        let suppression = self.suppression(&spec.name);
+        beside.replaying(true, suppression.as_deref());
+        let shared = beside.clone();
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
         let work = supervised(name.clone(), spec, role, services, commands, status.clone());
@@ -220,9 +230,10 @@ impl Lanes {
         let told = ended.clone();
         let task = Some(tokio::spawn(async move {
             work.await;
+            shared.replaying(false, suppression.as_deref());
             told.notify_one();
         }));
-        self.running().insert(name, Running { command, status, task });
+        self.running().insert(name, Running { command, status, suppression: None, task });
         Some(ended)
     }
 
@@ -240,7 +251,7 @@ impl Lanes {
         let (lane, services, told) = (name.clone(), self.services.clone(), commands.clone());
         let skip = move || disabled::run(lane.clone(), services.clone(), told.clone());
         let task = Some(tokio::spawn(supervise::run(name.clone(), self.services.clone(), commands, skip)));
-        self.running().insert(name, Running { command, status: Arc::default(), task });
+        self.running().insert(name, Running { command, status: Arc::default(), suppression: None, task });
     }
 
     /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
@@ -260,6 +271,38 @@ impl Lanes {
     /// Pauses a lane or lets it go on; `false` when there is none of that name.
     pub fn pause(&self, name: &str, paused: bool) -> bool {
         self.command(Some(name), if paused { Command::Pause } else { Command::Run })
+    }
+
+    /// Something besides its lane changes what a destination's vendor stores, such as a redrive: from now on the next
+    /// call about everybody is sent, unchanged or not. To be called before that something begins.
+    pub fn forget_unchanged(&self, name: &str) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.forget_all(),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    /// The same for one person alone, by any of its names: userId, anonymousId, e-mail address or the vendor's identity.
+    /// For a deletion, under each of the names that it is made for.
+    pub fn forget_unchanged_of(&self, name: &str, person: &str) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.forget(person, &*self.services.queue),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    /// While something beside a destination's lane writes to its vendor, everything is sent, unchanged or not. Replays
+    /// see to it themselves. To be called before the first request and after the last, and again with `true` when the
+    /// lane was given another [`LaneSpec`] meanwhile.
+    pub fn bypass_unchanged(&self, name: &str, is_bypassed: bool) {
+        match self.suppression(name) {
+            Some(suppression) => suppression.bypass(is_bypassed),
+            None => suppression::forget_saved(&*self.services.queue, name),
+        }
+    }
+
+    fn suppression(&self, name: &str) -> Option<Arc<Suppression>> {
+        self.running().get(name).and_then(|lane| lane.suppression.clone())
     }
 
     /// What every lane is doing, by name.

@@ -31,7 +31,7 @@ pub struct Ticket {
 /// How an ended attempt is counted: the labels of `fanout_deliveries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// `delivered`, `submitted`, `skipped`, `retry`, `throttled`, `unauthorised` or `dead`.
+    /// `delivered`, `submitted`, `skipped`, `suppressed`, `retry`, `throttled`, `unauthorised` or `dead`.
     pub outcome: &'static str,
     /// For `skipped` and `dead` the code, else empty.
     pub reason: &'static str,
@@ -159,7 +159,8 @@ mod tests {
     const MOMENT: Moment = Moment { now_ms: 1_000_000, own_ms: 700_000, retry_for: HOUR, random: 0.5 };
 
     fn ticket(attempt: u32, since_ms: i64) -> Ticket {
-        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms: 0, since_ms }
+        let first_attempt_at_ms = since_ms + MOMENT.now_ms - MOMENT.own_ms;
+        Ticket { id: Id(7), order_key: 1, attempt, first_attempt_at_ms, since_ms }
     }
 
     fn verdict(outcome: Outcome) -> Verdict {

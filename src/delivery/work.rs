@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::limiter::Limited;
 use super::outcome::Label;
-use super::{LaneSpec, Role, Services, request};
+use super::{LaneSpec, Role, Services, Suppression, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
 
@@ -44,6 +44,7 @@ pub(super) struct Work {
     pub(super) role: Role,
     memory: Memory,
     requests_kept: AtomicUsize,
+    suppression: Option<Arc<Suppression>>,
 }
 
 /// Why an event needs no request: how it is settled and counted.
@@ -57,6 +58,14 @@ impl NotSent {
         NotSent {
             settled: Settled::Done(Code::Skipped(reason.to_owned())),
             label: Label { outcome: "skipped", reason },
+        }
+    }
+
+    /// The vendor has what the event would write.
+    fn suppressed() -> NotSent {
+        NotSent {
+            settled: Settled::Done(Code::Suppressed),
+            label: Label { outcome: "suppressed", reason: "" },
         }
     }
 
@@ -76,7 +85,13 @@ pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
 impl Work {
     pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
         let requests_kept = AtomicUsize::new(0);
-        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES), requests_kept }
+        let suppression = spec.suppression.clone().filter(|suppression| suppression.is_of(&spec.name));
+        // What is replayed is sent, changed or not.
+        let suppression = suppression.filter(|_| role.replay.is_none());
+        if let Some(suppression) = &suppression {
+            suppression.start(&*services.queue);
+        }
+        Work { spec, services, role, memory: Memory::new(MEMORY_ENTRIES), requests_kept, suppression }
     }
 
     /// The lane's name in the queue.
@@ -113,10 +128,25 @@ impl Work {
         match rendered {
             Ok(Ok(item)) => {
                 self.warn(&item.warnings);
-                Ok(item)
+                if self.suppresses(delivery, &item) { Err(NotSent::suppressed()) } else { Ok(item) }
             }
             Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
             Err(_) => Err(NotSent::broken(delivery.attempt)),
+        }
+    }
+
+    fn suppresses(&self, delivery: &Claimed<Arc<Event>>, item: &Item) -> bool {
+        let Some(suppression) = &self.suppression else { return false };
+        let now_ms = self.services.clock.now_ms();
+        suppression.suppresses(delivery, item, &*self.spec.destination, &*self.services.queue, now_ms)
+    }
+
+    /// Keeps what is worth knowing at the next start; nothing is under way any more.
+    pub(super) async fn save(&self) {
+        let Some(suppression) = self.suppression.clone() else { return };
+        let queue = self.services.queue.clone();
+        if tokio::task::spawn_blocking(move || suppression.save(&*queue)).await.is_err() {
+            tracing::error!(destination = %self.spec.name, "saving the digests failed by a fault of the program");
         }
     }
 
@@ -149,6 +179,9 @@ impl Work {
         };
         let verdicts = self.spec.destination.send(&context, &items).await;
         self.warn(&left_out(&verdicts));
+        if let Some(suppression) = &self.suppression {
+            suppression.sent(&items, &verdicts, &*self.services.queue);
+        }
         let took = start.elapsed();
         let waited = Duration::from_micros(waited_us.load(Relaxed)).min(took);
         Sent { verdicts, took, waited, items }
@@ -203,6 +236,9 @@ impl Settlement {
     pub(super) fn report(self, work: &Work) {
         if self.settled.is_empty() {
             return;
+        }
+        if let Some(suppression) = &work.suppression {
+            suppression.settled(&self.settled, work.services.clock.now_ms());
         }
         work.services.queue.settle(work.lane(), self.settled);
         for (label, count) in self.counts {

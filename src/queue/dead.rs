@@ -72,13 +72,19 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// A call, from the journal or from where it was kept; `near` is what was read last.
     fn call(&self, seq: u64, near: &mut Vec<Stored>) -> Option<Stored> {
+        let found = self.find_call(seq, near).inspect_err(|error| tracing::error!("{error}"));
+        found.unwrap_or_else(|_| self.kept(seq))
+    }
+
+    /// As [`Self::call`], for whom it matters whether a call is not there or cannot be read.
+    fn find_call(&self, seq: u64, near: &mut Vec<Stored>) -> Result<Option<Stored>, ReadError> {
         let ends = near.first().zip(near.last());
         if ends.is_none_or(|((first, _), (last, _))| !(first.seq..=last.seq).contains(&seq)) {
-            let found = self.journal.read(seq, NEAR);
-            *near = found.inspect_err(|error| tracing::error!("{error}")).unwrap_or_default();
+            near.clear();
+            *near = self.journal.read(seq, NEAR)?;
         }
         let at = near.partition_point(|(head, _)| head.seq < seq);
-        near.get(at).filter(|(head, _)| head.seq == seq).cloned().or_else(|| self.kept(seq))
+        Ok(near.get(at).filter(|(head, _)| head.seq == seq).cloned().or_else(|| self.kept(seq)))
     }
 
     /// A call that the journal does not have any more.
@@ -220,7 +226,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             .is_ok()
     }
 
-    fn try_keep_calls_below(&self, below: u64, max_bytes: u64) -> Result<(), StoreError> {
+    fn try_keep_calls_below(&self, below: u64, max_bytes: u64) -> Result<(), Box<dyn std::error::Error>> {
         let first = self.journal.first_seq();
         let mut kept = self.store.kept_calls()?;
         let known: Vec<u64> = kept.iter().map(|(seq, _)| *seq).collect();
@@ -231,7 +237,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             if known.binary_search(&seq).is_ok() {
                 continue;
             }
-            let Some((head, body)) = self.call(seq, &mut near) else { continue };
+            // What cannot be read now may be readable later: until then its segment stays.
+            let Some((head, body)) = self.find_call(seq, &mut near)? else { continue };
             kept.push((seq, body.len() as u64));
             bytes += body.len();
             calls.push((head, body));

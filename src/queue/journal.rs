@@ -269,9 +269,7 @@ impl<P: Send + 'static> Journal<P> {
     /// [`Options::retain`] or disk space is short. The newest one is left for a new one when it is old, so that it can
     /// go too. To be called now and then. Blocks on the disk.
     pub fn retain(&self, needed_from: u64, now_ms: i64) {
-        if self.next_seq() <= needed_from {
-            self.shared.leave_old(now_ms);
-        }
+        self.leave_old(needed_from, now_ms);
         let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
         while let Some(segment) = self.retired(needed_from, now_ms.saturating_sub(retain_ms)) {
             // One after the other, durably, and never past one that stays: a gap between segments would look like
@@ -284,11 +282,19 @@ impl<P: Send + 'static> Journal<P> {
         }
     }
 
+    /// Goes on in a new segment, soon, if nobody needs anything and the newest one is old: so it can go in its time though
+    /// no call comes.
+    pub fn leave_old(&self, needed_from: u64, now_ms: i64) {
+        if self.next_seq() <= needed_from {
+            self.shared.leave_old(now_ms);
+        }
+    }
+
     /// Below which sequence [`Journal::retain`] would remove segments next; 0 if it would remove none.
     pub fn leaves_below(&self, needed_from: u64, now_ms: i64) -> u64 {
         let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
         let oldest_ms = now_ms.saturating_sub(retain_ms);
-        let pressed = self.disk_bytes() > self.options.pressed_bytes();
+        let pressed = self.is_pressed();
         let segments = self.shared.segments();
         let newer = segments.get(1).filter(|newer| newer.first_seq <= needed_from);
         newer.filter(|newer| pressed || newer.created_at_ms < oldest_ms).map_or(0, |newer| newer.first_seq)

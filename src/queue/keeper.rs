@@ -177,6 +177,7 @@ impl Keeper {
     /// Lets segments go, whose dead letters' calls are kept first.
     fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
+        shared.journal.leave_old(needed, now_ms);
         if let Err(error) = shared.forget_calls() {
             tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
         }

@@ -423,6 +423,7 @@ impl Lane {
     fn end(&mut self, seq: u64, code: u8) {
         if !self.redriven.is_empty() && self.redriven.remove(&seq).is_some() {
             self.delta.redriven.insert(seq, None);
+            self.delta.rows.insert(seq, None);
         }
         self.count(code, 1);
         self.open = self.open.saturating_sub(1);

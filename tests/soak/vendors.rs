@@ -16,11 +16,13 @@ pub struct Destination {
     pub source: Option<&'static str>,
     /// Whether its vendor fails at times, and calls may be flagged off for it.
     pub is_tried: bool,
+    /// Whether a call that fails for a second becomes a dead letter.
+    pub gives_up: bool,
 }
 
-/// What refuses items, what refuses batches, what takes one source, what is down nearly all the time, and one that is
-/// always well, by which the run is paced.
-pub const DESTINATIONS: [Destination; 7] = [
+/// What refuses items, what refuses batches, what takes one source, what is given up soon, what is down until the end,
+/// and one that is always well, by which the run is paced.
+pub const DESTINATIONS: [Destination; 8] = [
     Destination {
         name: "profiles_us",
         host: "api.mixpanel.com",
@@ -28,6 +30,7 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { project_token = "${LIFE}" }"#,
         source: None,
         is_tried: true,
+        gives_up: false,
     },
     Destination {
         name: "profiles_eu",
@@ -36,6 +39,7 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { project_token = "${LIFE}", region = "eu" }"#,
         source: None,
         is_tried: true,
+        gives_up: false,
     },
     Destination {
         name: "hook_one",
@@ -44,6 +48,7 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { url = "https://one.example.com/in", retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
         source: None,
         is_tried: true,
+        gives_up: false,
     },
     Destination {
         name: "hook_many",
@@ -52,6 +57,7 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { url = "https://many.example.com/in", max_batch = 20, retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
         source: None,
         is_tried: true,
+        gives_up: false,
     },
     Destination {
         name: "hook_web",
@@ -61,6 +67,17 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { url = "https://web.example.com/in", headers = { x-life = "${LIFE}" } }"#,
         source: Some("web"),
         is_tried: true,
+        gives_up: false,
+    },
+    Destination {
+        name: "hook_short",
+        host: "short.example.com",
+        table: r#"adapter = "webhook"
+            delivery = { retry_for = "1s" }
+            settings = { url = "https://short.example.com/in", max_batch = 5, headers = { x-life = "${LIFE}" } }"#,
+        source: None,
+        is_tried: true,
+        gives_up: true,
     },
     Destination {
         name: "hook_dark",
@@ -69,6 +86,7 @@ pub const DESTINATIONS: [Destination; 7] = [
             settings = { url = "https://dark.example.com/in", max_batch = 20, headers = { x-life = "${LIFE}" } }"#,
         source: None,
         is_tried: false,
+        gives_up: false,
     },
     STEADY,
 ];
@@ -80,6 +98,7 @@ pub const STEADY: Destination = Destination {
         settings = { url = "https://steady.example.com/in", max_batch = 50, headers = { x-life = "${LIFE}" } }"#,
     source: None,
     is_tried: false,
+    gives_up: false,
 };
 
 impl Destination {
@@ -102,7 +121,8 @@ pub fn bad_moment(random: &mut fastrand::Rng) -> Value {
         // The first record is bad; the others are taken.
         "api.mixpanel.com" | "api-eu.mixpanel.com" => json!({"status": 207, "body":
             {"code": 207, "failed_records": [{"index": 0, "field": "$set", "message": "no"}]}}),
-        "web.example.com" => json!({"status": 404}), // tried again, as this one's settings say
+        // Tried again, as their settings say.
+        "web.example.com" | "short.example.com" => json!({"status": 404}),
         "many.example.com" if random.bool() => json!({"status": 413}), // taken in parts
         _ => json!({"status": 422}),
     };
@@ -123,7 +143,12 @@ pub fn bad_moment(random: &mut fastrand::Rng) -> Value {
         _ => refusal,
     };
     rule["host"] = json!(host);
-    // Credentials that are refused twice pause a destination for longer than this run may last.
-    rule["times"] = json!(if rule["status"] == 401 { 1 } else { random.u64(1..5) });
+    let times = match host {
+        // Credentials that are refused twice pause a destination for longer than this run may last.
+        _ if rule["status"] == 401 => 1,
+        "short.example.com" => random.u64(20..80), // long enough for some calls to be given up
+        _ => random.u64(1..5),
+    };
+    rule["times"] = json!(times);
     rule
 }

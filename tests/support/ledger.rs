@@ -54,7 +54,8 @@ pub struct Received {
 }
 
 impl Received {
-    fn add(&mut self, arrival: Arrival) {
+    /// Adds what came next.
+    pub fn add(&mut self, arrival: Arrival) {
         if arrival.fate != Fate::Failed && self.is_ended.insert(arrival.call) {
             self.ended += 1;
         }
@@ -88,26 +89,33 @@ impl Received {
         self.by_life().into_iter().map(|arrival| (arrival.call, arrival.fate)).collect()
     }
 
-    /// Each user's calls came in order. Within a life none came before the one before it had come to an end, unless that
-    /// may be `given_up`, and none came again after its end. A new life may begin again with calls whose end the one
-    /// before had not written down, but none is ever overtaken by a later one.
-    pub fn assert_in_order(&self, vendor: &str, given_up: bool) {
+    /// What came out of order, if anything. Within a life none may come before the one before it had come to an end,
+    /// unless the process `gives_up` on some, and none again after its end. A new life may begin again with calls whose
+    /// end the one before had not written down, but none is ever overtaken by a later one.
+    pub fn disorder(&self, gives_up: bool) -> Option<String> {
         let mut users: HashMap<u64, Latest> = HashMap::new();
         let mut seen = HashSet::new();
         for Arrival { life, user, call, fate, .. } in self.by_life() {
             let latest = users.entry(user).or_default();
             let of_this_life = latest.at.filter(|_| latest.life == life);
-            if let Some((before, has_ended)) = of_this_life {
-                assert!(before <= call, "{vendor}: user {user}: {call} after {before} in life {life}");
-                assert!(before < call || !has_ended, "{vendor}: {call} again after its end in life {life}");
-                let waited = before == call || has_ended || given_up;
-                assert!(waited, "{vendor}: user {user}: {call} before the end of {before} in life {life}");
+            let wrong = match of_this_life {
+                Some((before, _)) if before > call => Some(format!("after {before}")),
+                Some((before, true)) if before == call => Some("again after its end".to_owned()),
+                Some((before, false)) if before < call && !gives_up => {
+                    Some(format!("before the end of {before}"))
+                }
+                _ if seen.insert(call) && call < latest.highest => {
+                    Some(format!("overtaken by {}", latest.highest))
+                }
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                return Some(format!("call {call} of user {user} came {wrong} in life {life}"));
             }
-            let is_new = seen.insert(call);
-            assert!(!is_new || call > latest.highest, "{vendor}: user {user}: {call} was overtaken");
             *latest =
                 Latest { life, at: Some((call, fate != Fate::Failed)), highest: latest.highest.max(call) };
         }
+        None
     }
 }
 

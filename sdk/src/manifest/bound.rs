@@ -150,6 +150,8 @@ impl Plan {
             match write_part(scope, request, out) {
                 // Without the person there is nothing that the other requests could be about.
                 Err(_) if request.stands => return Err(self.nothing_to_send(scope.notes)),
+                // What it needs may come with what its conditions wait for.
+                Err(_) if request.late_conditions && request.is_late => out.clear(),
                 Err(_) => continue,
                 Ok(()) => {}
             }
@@ -162,7 +164,10 @@ impl Plan {
                 );
                 return Err(Skip { reason: "too_large", detail });
             }
-            let group = group(scope, request, position)?;
+            let group = match group(scope, request, position) {
+                Err(_) if request.late_conditions => position as u64 + 1,
+                group => group?,
+            };
             digest = stable_hash(digest ^ group, out, &scope.notes.volatile.borrow());
             parts.push(Part { request: position, group, bytes: Bytes::copy_from_slice(out.as_bytes()) });
         }
@@ -170,6 +175,28 @@ impl Plan {
             return Err(self.nothing_to_send(scope.notes));
         }
         Ok(Rendered { identity: identity_text(scope), parts, digest })
+    }
+
+    /// A request without a part of its own although it may be sent.
+    fn is_unseen(&self, position: usize, request: &RequestPlan, item: &Item) -> bool {
+        request.active && request.on_demand && !item.parts.iter().any(|part| part.request == position)
+    }
+
+    /// The digest with what requests would bring that may follow, whatever they depend on.
+    fn digest_unseen(&self, item: &Item, scope: &Scope<'_>, out: &mut String) -> u64 {
+        let mut digest = item.digest;
+        for (position, request) in self.program.requests.iter().enumerate() {
+            if !self.is_unseen(position, request, item) {
+                continue;
+            }
+            out.clear();
+            scope.notes.volatile.borrow_mut().clear();
+            if write_part(scope, request, out).is_ok() {
+                let group = group(scope, request, position).unwrap_or(position as u64 + 1);
+                digest = stable_hash(digest ^ group, out, &scope.notes.volatile.borrow());
+            }
+        }
+        digest
     }
 
     fn nothing_to_send(&self, notes: &Notes) -> Skip {
@@ -326,6 +353,19 @@ impl Destination for Plan {
             parts,
             warnings: notes.warnings.into_inner(),
         })
+    }
+
+    fn digest(&self, item: &Item) -> u64 {
+        let mut requests = self.program.requests.iter().enumerate();
+        if !requests.any(|(position, request)| self.is_unseen(position, request, item)) {
+            return item.digest;
+        }
+        let unseen = |scope: &Scope<'_>, out: &mut String| self.digest_unseen(item, scope, out);
+        match self.with_scope(&item.event, Plan::options_of(item), Known::default(), unseen) {
+            Ok((digest, _)) => digest,
+            // An item of an event that is skipped: there is none.
+            Err(_) => item.digest,
+        }
     }
 
     fn pack(&self, waiting: &[Item]) -> Vec<usize> {

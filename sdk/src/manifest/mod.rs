@@ -56,6 +56,7 @@ pub struct Manifest {
     names: bind::NameIds,
     /// Where the file's lines start.
     lines: Vec<usize>,
+    fingerprint: u64,
 }
 
 /// A setting or an option as a manifest declares it, for people.
@@ -99,7 +100,8 @@ impl Manifest {
         }
         if reader.problems.is_empty() {
             let lines = toml_text.match_indices('\n').map(|(at, _)| at).collect();
-            return Ok(Manifest { schema, names: ids, lines });
+            let fingerprint = hash::digest(0, toml_text.as_bytes());
+            return Ok(Manifest { schema, names: ids, lines, fingerprint });
         }
         Err(check::sorted(reader.problems))
     }
@@ -120,6 +122,11 @@ impl Manifest {
     /// The line, counted from 1, in which a byte of the file stands.
     pub(crate) fn line_of(&self, at: usize) -> usize {
         self.lines.partition_point(|newline| *newline < at) + 1
+    }
+
+    /// A hash of its text: another one as soon as anything in the file changes.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The adapter's name, as `integrations` spells it.

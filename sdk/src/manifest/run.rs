@@ -46,7 +46,10 @@ pub struct Run<'r> {
     fetched: Vec<Arc<Doc>>,
     /// What fetches gave, in every form in which a vendor may send it back.
     tokens: Vec<String>,
+    /// Whether fetches were made anew, so that bytes made before may hold what was refused.
     renewed: bool,
+    /// What was made anew has not been taken yet: to be refused again is then the vendor's last word.
+    on_trial: bool,
     /// How many requests were made.
     made: usize,
 }
@@ -109,6 +112,7 @@ impl Plan {
             fetched: Vec::new(),
             tokens: Vec::new(),
             renewed: false,
+            on_trial: false,
             made: 0,
         }
     }

@@ -142,6 +142,7 @@ fn delivery<'a>(reader: &mut Reader<'a>, destination: &Section<'a>) -> Option<De
     let rate_limit = reader.rate(&section, "rate_limit");
     let max_backlog = reader.count(&section, "max_backlog");
     let allow_private_networks = reader.flag(&section, "allow_private_networks");
+    let suppress_unchanged = reader.time(&section, "suppress_unchanged");
     Some(Delivery {
         retry_for: retry_for?,
         max_concurrency,
@@ -149,6 +150,7 @@ fn delivery<'a>(reader: &mut Reader<'a>, destination: &Section<'a>) -> Option<De
         rate_limit,
         max_backlog,
         allow_private_networks: allow_private_networks?,
+        suppress_unchanged,
     })
 }
 

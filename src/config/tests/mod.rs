@@ -104,6 +104,7 @@ fn little_is_enough() {
     assert_eq!((destination.enabled, destination.paused, &destination.sources), (true, false, &None));
     assert_eq!(destination.delivery.retry_for, Duration::from_secs(24 * 3600));
     assert_eq!(destination.delivery.max_concurrency, None);
+    assert_eq!(destination.delivery.suppress_unchanged, None);
 }
 
 #[test]
@@ -163,6 +164,7 @@ fn every_setting_is_taken() {
         max_backlog = 5000000
         linger = "250 ms"
         allow_private_networks = true
+        suppress_unchanged = "12 h"
         [destinations.a]
         adapter = "pipemail"
         settings.project_token = "t"
@@ -215,6 +217,7 @@ fn every_setting_is_taken() {
         rate_limit: Rate::parse("100 requests per 10 s"),
         max_backlog: Some(5_000_000),
         allow_private_networks: true,
+        suppress_unchanged: Some(Duration::from_secs(12 * 3600)),
     };
     assert_eq!(hook.delivery, delivery);
 }

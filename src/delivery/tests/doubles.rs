@@ -1,6 +1,7 @@
 //! A queue in memory, a vendor that plays a script, and a clock that follows the runtime's paused time.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use fanout_sdk::destination::{
 use fanout_sdk::event::{Event, Warning};
 use fanout_sdk::json::Json;
 use fanout_sdk::names::Names;
+use siphasher::sip::SipHasher13;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -54,6 +56,7 @@ pub struct FakeQueue {
     pub claims: AtomicUsize,
     pub settled: Mutex<Vec<Settled>>,
     pub values: Mutex<HashMap<String, Vec<u8>>>,
+    pub is_read_only: AtomicBool,
     pub limits: Mutex<LaneLimits>,
 }
 
@@ -162,8 +165,10 @@ impl Queue<Arc<Event>> for FakeQueue {
         (id == 7).then(|| "web".to_owned())
     }
 
-    fn hash(&self, _: &[&str]) -> u64 {
-        0
+    fn hash(&self, parts: &[&str]) -> u64 {
+        let mut hasher = SipHasher13::new();
+        parts.hash(&mut hasher);
+        hasher.finish()
     }
 
     async fn claim(&self, _: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
@@ -240,7 +245,10 @@ impl Queue<Arc<Event>> for FakeQueue {
     }
 
     fn put(&self, key: &str, value: &[u8]) -> Result<(), AppendError> {
-        self.values.lock().unwrap().insert(key.to_owned(), value.to_owned());
+        if self.is_read_only.load(Ordering::SeqCst) {
+            return Err(AppendError::Failed("read-only".into()));
+        }
+        self.values.lock().unwrap().insert(key.to_owned(), value.to_vec());
         Ok(())
     }
 
@@ -256,6 +264,8 @@ pub enum Play {
     All(u64, Outcome),
     /// One outcome for each item.
     Each(Vec<Outcome>),
+    /// All items are taken, but not all of them.
+    InPart,
     /// It answers 503 and asks to wait so many seconds.
     Unavailable(u64),
     /// Nothing, ever.
@@ -306,6 +316,12 @@ impl Drop for AtWork<'_> {
     }
 }
 
+fn traits_digest(event: &Event) -> u64 {
+    let mut hasher = SipHasher13::new();
+    event.raw().get("traits").map(Json::raw).hash(&mut hasher);
+    hasher.finish()
+}
+
 #[async_trait]
 impl Destination for Vendor {
     fn render(&self, event: &Arc<Event>, options: Option<Json<'_>>) -> Result<Item, Skip> {
@@ -320,7 +336,7 @@ impl Destination for Vendor {
             options: None,
             identity: user.split('#').next().unwrap().into(),
             group: 0,
-            digest: 0,
+            digest: traits_digest(event),
             parts: vec![Part { request: 0, group: 0, bytes: bytes.into() }],
             warnings: if user == "odd" {
                 vec![Warning { kind: "test", about: String::new() }]
@@ -348,11 +364,19 @@ impl Destination for Vendor {
             seen.push(request.clone());
             (self.script.lock().unwrap())(&request)
         };
-        let verdict =
-            |outcome| Verdict { outcome, reason: "because".into(), answer: "403 who: secret@person".into() };
+        let verdict = |outcome| {
+            let is_whole = matches!(outcome, Outcome::Delivered | Outcome::Submitted);
+            let reason = if is_whole { String::new() } else { "because".to_owned() };
+            Verdict { outcome, reason, answer: "403 who: secret@person".into() }
+        };
         match play {
             Play::Hang => std::future::pending().await,
             Play::Panic => panic!("as scripted"),
+            Play::InPart => {
+                let reason = "without the phone number".to_owned();
+                let verdict = Verdict { outcome: Outcome::Delivered, reason, answer: "".into() };
+                vec![verdict; items.len()]
+            }
             Play::Unavailable(seconds) => {
                 let outcome = Outcome::Retry { after: Some(Duration::from_secs(seconds)) };
                 items
@@ -462,6 +486,7 @@ pub fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
         every_call: false,
         policy: Policy::default(),
         paused: false,
+        suppression: None,
     }
 }
 
@@ -477,6 +502,7 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         claims: AtomicUsize::new(0),
         settled: Mutex::default(),
         values: Mutex::default(),
+        is_read_only: AtomicBool::new(false),
         limits: Mutex::default(),
     });
     let counts = Arc::<Counts>::default();

@@ -16,6 +16,8 @@ impl Lane {
         let mut unbegun: Vec<(u64, Slot)> = parked
             .chain(self.window.unclaimed())
             .filter(|(seq, slot)| *seq < oldest_left && is_unbegun(&self.gates, *seq, *slot))
+            // Somebody asked for these.
+            .filter(|(seq, _)| !self.redriven.contains_key(seq))
             .take(count)
             .collect();
         unbegun.sort_unstable_by_key(|(seq, _)| *seq);

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::redrive::Letter;
 use super::*;
 use crate::queue::chunks;
 use crate::queue::codes::{DELIVERED, FIRST_FREE, REMOVED, SUBMITTED, SUPPRESSED};
 use crate::queue::left::Found;
 
 const BACKLOG: u8 = FIRST_FREE;
+/// The number of a dead letter's code.
+const DEAD: u8 = FIRST_FREE + 1;
 const TINY: Limits = Limits { shape: Shape { chunk_bits: 2, chunks: 2 }, parked: 6, behind: 3 };
 
 /// What a store does with deltas, without the store.
@@ -28,7 +31,11 @@ impl Disk {
             let bytes = self.all_chunks.entry(number).or_default();
             let mut states = chunks::decode(bytes, shape.chunk_len()).unwrap();
             let state = &mut states[(seq as usize) & (shape.chunk_len() - 1)];
-            assert_eq!(*state, UNREAD, "{seq} had an outcome already");
+            assert_eq!(
+                *state == UNREAD,
+                code != UNREAD,
+                "{seq} had an outcome already, or none to be taken back"
+            );
             *state = code;
             *bytes = chunks::encode(&states);
         }
@@ -36,6 +43,12 @@ impl Disk {
             match row {
                 Some(row) => drop(self.saved.rows.insert(seq, row)),
                 None => drop(self.saved.rows.remove(&seq)),
+            }
+        }
+        for (seq, whole) in delta.redriven {
+            match whole {
+                Some(whole) => drop(self.saved.redriven.insert(seq, whole)),
+                None => drop(self.saved.redriven.remove(&seq)),
             }
         }
         self.saved.counts.extend(delta.counts);
@@ -62,12 +75,17 @@ fn again(at_ms: i64) -> Again<'static> {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { key: u64, gap: u64 },
+    Append {
+        key: u64,
+        gap: u64,
+    },
     TakeIn(usize),
     Claim(usize),
     Done(usize, u8),
     Later(usize, i64),
     Release(usize),
+    /// And whether the journal does not have the call any more.
+    Redrive(usize, bool),
     Wait(usize, i64),
     GiveBack,
     Search(usize),
@@ -83,10 +101,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(key, gap)| Op::Append { key, gap }),
         4 => (1usize..12).prop_map(Op::TakeIn),
         4 => (1usize..5).prop_map(Op::Claim),
-        4 => (0usize..8, prop_oneof![Just(DELIVERED), Just(SUBMITTED), Just(SUPPRESSED)])
+        5 => (0usize..8, prop_oneof![Just(DELIVERED), Just(SUBMITTED), Just(SUPPRESSED), Just(DEAD), Just(DEAD)])
             .prop_map(|(which, code)| Op::Done(which, code)),
         4 => (0usize..8, prop_oneof![1i64..900, 1001i64..9000]).prop_map(|(which, wait)| Op::Later(which, wait)),
         1 => (0usize..8).prop_map(Op::Release),
+        3 => (0usize..8, any::<bool>()).prop_map(|(which, gone)| Op::Redrive(which, gone)),
         1 => (0usize..8, 1i64..900).prop_map(|(which, wait)| Op::Wait(which, wait)),
         1 => Just(Op::GiveBack),
         3 => (1usize..6).prop_map(Op::Search),
@@ -109,8 +128,13 @@ struct World {
     final_now: BTreeMap<u64, u8>,
     final_on_disk: BTreeMap<u64, u8>,
     attempts: BTreeMap<u64, u32>,
+    /// The most attempts that were written down.
     attempts_on_disk: BTreeMap<u64, u32>,
     due: BTreeMap<u64, i64>,
+    /// Calls that only the rows of their deliveries know.
+    gone: BTreeSet<u64>,
+    /// Deliveries that had been tried when an earlier one was opened again: they go first.
+    begun: BTreeSet<u64>,
 }
 
 impl World {
@@ -128,6 +152,8 @@ impl World {
             attempts: BTreeMap::new(),
             attempts_on_disk: BTreeMap::new(),
             due: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            begun: BTreeSet::new(),
         };
         world.checkpoint();
         world
@@ -161,6 +187,7 @@ impl World {
                 assert!(world.lane.release(seq));
                 world.in_flight.remove(&seq);
             }),
+            Op::Redrive(which, gone) => self.redrive(which, gone),
             Op::Wait(which, wait) => self.with_flying(which, |world, seq| {
                 assert!(world.lane.wait(seq, world.now + wait));
                 world.in_flight.remove(&seq);
@@ -193,12 +220,49 @@ impl World {
         self.final_now.insert(seq, code);
     }
 
+    fn redrive(&mut self, which: usize, gone: bool) {
+        let dead: Vec<u64> =
+            self.final_now.iter().filter(|(_, code)| **code == DEAD).map(|(seq, _)| *seq).collect();
+        let Some(seq) = dead.get(which % dead.len().max(1)).copied() else { return };
+        let key = self.journal.iter().find(|(at, _)| *at == seq).unwrap().1;
+        let letter = Letter { seq, number: DEAD, order_key: key, received_at_ms: seq as i64, whole: false };
+        if !self.lane.redrive(letter) {
+            return;
+        }
+        assert!(!self.lane.redrive(letter), "it is open");
+        assert!(self.lane.is_to_be_reduced(seq));
+        if gone && self.final_on_disk.contains_key(&seq) {
+            self.gone.insert(seq);
+        }
+        self.final_now.remove(&seq);
+        self.attempts.remove(&seq);
+        self.due.remove(&seq);
+        let later = self.journal.iter().filter(|(at, other)| *other == key && *at > seq).map(|(at, _)| *at);
+        let waits = |at: &u64| {
+            self.lane.gates.get(&key).is_some_and(|gate| gate.head == *at && gate.phase == Phase::Retry)
+        };
+        let begun =
+            later.filter(|at| self.in_flight.contains_key(at) || self.attempts.contains_key(at) || waits(at));
+        self.begun.extend(begun);
+        // One that the lane has not come to since a crash joins behind it and begins anew.
+        for (at, other) in self.journal.iter().filter(|(at, _)| *at >= self.lane.next()) {
+            if *other == key {
+                self.attempts.remove(at);
+                self.due.remove(at);
+            }
+        }
+    }
+
     fn take_in(&mut self, count: usize) {
         let next = self.lane.next();
-        for (seq, key) in self.journal.iter().filter(|(seq, _)| *seq >= next).take(count) {
+        let there = self.journal.iter().filter(|(seq, _)| *seq >= next && !self.gone.contains(seq));
+        for (seq, key) in there.take(count) {
             if !self.lane.take_in(*seq, *key, *seq as i64) {
-                break;
+                return;
             }
+        }
+        if count == usize::MAX {
+            self.lane.pass_to(self.next_seq);
         }
     }
 
@@ -228,8 +292,9 @@ impl World {
                 || self.lane.gates.values().any(|gate| gate.head == *seq && gate.phase == Phase::Retry)
         };
         let known = self.journal.iter().map(|(seq, _)| *seq).filter(|seq| *seq < self.lane.next().min(left));
+        let oldest: Vec<_> = known.filter(|seq| !self.final_now.contains_key(seq) && !begun(seq)).collect();
         let oldest: Vec<_> =
-            known.filter(|seq| !self.final_now.contains_key(seq) && !begun(seq)).take(count).collect();
+            oldest.into_iter().filter(|seq| !self.lane.redriven.contains_key(seq)).take(count).collect();
         assert_eq!(self.lane.shed(count, BACKLOG), oldest.len());
         self.final_now.extend(oldest.into_iter().map(|seq| (seq, BACKLOG)));
     }
@@ -242,7 +307,8 @@ impl World {
         assert_eq!(claim.order_key, key);
         assert!(!self.final_now.contains_key(&seq), "{seq} was final");
         for (earlier, _) in self.journal.iter().filter(|(at, other)| *other == key && *at < seq) {
-            assert!(self.final_now.contains_key(earlier), "{seq} overtook {earlier}");
+            let may = self.begun.contains(&seq);
+            assert!(may || self.final_now.contains_key(earlier), "{seq} overtook {earlier}");
         }
         assert!(self.in_flight.insert(seq, key).is_none(), "{seq} was in flight");
         assert_eq!(claim.attempt, self.attempts.get(&seq).copied().unwrap_or_default() + 1);
@@ -255,7 +321,10 @@ impl World {
             self.disk.write(delta, TINY.shape);
         }
         self.final_on_disk = self.final_now.clone();
-        self.attempts_on_disk = self.attempts.clone();
+        for (seq, attempts) in &self.attempts {
+            let most = self.attempts_on_disk.entry(*seq).or_default();
+            *most = (*most).max(*attempts);
+        }
         assert_eq!(self.lane.checkpoint(), None, "nothing changed since");
     }
 
@@ -274,6 +343,15 @@ impl World {
                 self.due.insert(*seq, row.due_at_ms);
             }
         }
+        // What had been tried waits behind an earlier one that was opened again since, and begins anew after it.
+        for (seq, key) in &self.journal {
+            let is_open = |at: &u64| !self.final_now.contains_key(at);
+            let mut earlier = self.journal.iter().filter(|(at, other)| other == key && at < seq);
+            if earlier.any(|(at, _)| is_open(at)) {
+                self.attempts.remove(seq);
+                self.due.remove(seq);
+            }
+        }
     }
 
     fn check(&mut self) {
@@ -282,6 +360,10 @@ impl World {
         assert_eq!(self.lane.unfinished(self.journalled()), unfinished);
         assert_eq!(self.lane.counts().values().sum::<u64>(), self.final_now.len() as u64);
         assert_eq!(self.lane.in_flight(), self.in_flight.len() as u64);
+        assert!(
+            self.lane.parked() <= TINY.parked + TINY.parked.div_ceil(2),
+            "those opened again come on top"
+        );
         // What is read again of five keys comes to it.
         assert!(self.lane.parked() <= TINY.parked + 5 * TINY.behind);
         assert!(self.lane.gates.values().all(|gate| gate.behind.len() <= TINY.behind + TINY.parked));
@@ -330,6 +412,7 @@ proptest! {
         prop_assert_eq!(world.lane.open(), 0);
         prop_assert_eq!(world.lane.retrying(), 0);
         prop_assert!(world.disk.saved.rows.is_empty(), "rows stayed: {:?}", world.disk.saved.rows);
+        prop_assert!(world.disk.saved.redriven.is_empty(), "marks stayed: {:?}", world.disk.saved.redriven);
         prop_assert_eq!(world.disk.needed, world.lane.next());
         for (seq, code) in &world.final_now {
             prop_assert_eq!(world.disk.state(*seq, TINY.shape), *code, "of {}", seq);
@@ -349,7 +432,7 @@ proptest! {
         prop_assert_eq!(world.lane.end_all(world.next_seq, journalled, REMOVED), left as u64);
         prop_assert_eq!(world.lane.unfinished(journalled), 0);
         world.disk.write(world.lane.checkpoint().unwrap(), TINY.shape);
-        prop_assert!(world.disk.saved.rows.is_empty());
+        prop_assert!(world.disk.saved.rows.is_empty() && world.disk.saved.redriven.is_empty());
         for (seq, key) in &world.journal {
             // Where it is not known which events were left, they are counted and nothing more.
             let unknown = *seq < base && kept_out.get(key).is_some_and(|from| from <= seq);

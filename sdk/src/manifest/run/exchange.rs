@@ -70,12 +70,14 @@ impl<'r> Run<'r> {
             let answer = self.context.transport.send(&request).await;
             let mut answered = self.answered(chunk, parts, plan, answer);
             if let Exchanged::Answered(decisions, _) = &answered
-                && !self.renewed
                 && needs_fetch(plan)
-                && decisions.iter().all(|decision| decision.what == What::Unauthorised)
             {
-                self.renew();
-                continue;
+                let refused = decisions.iter().all(|decision| decision.what == What::Unauthorised);
+                if refused && !self.on_trial {
+                    self.renew();
+                    continue;
+                }
+                self.on_trial = refused;
             }
             if let Exchanged::Answered(decisions, shown) = &mut answered {
                 self.count_times(chunk, plan, decisions);

@@ -139,6 +139,7 @@ impl Run<'_> {
     /// Has everything that was fetched asked for anew, unless another send has done so already.
     pub(super) fn renew(&mut self) {
         self.renewed = true;
+        self.on_trial = true;
         let (memory, now_ms) = (self.context.memory, self.context.clock.now_ms());
         for (fetch, used) in self.plan.program.fetches.iter().zip(&self.fetched) {
             let key = memory_key(fetch);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::destination::{Answer, NoAnswer, Purpose, Request, Transport};
-use crate::manifest::tests::{At, identify, plan};
+use crate::manifest::tests::{At, event, identify, plan};
 use crate::memory::Memory;
 use crate::preview::preview;
 
@@ -388,6 +388,27 @@ fn updated(path: &str) -> String {
 }
 
 #[test]
+fn a_digest_covers_what_requests_may_bring_that_are_decided_on_later() {
+    let manifest = UPSERT.replacen(
+        "https://acme.test/leads/{found}\"\nbody = \"{values.person}\"",
+        "https://acme.test/leads/{found}\"\nbody = { born = \"{traits.birthday | date}\" }",
+        1,
+    );
+    let (plan, names) = plan(&manifest, "key = 'secret'");
+    let digests = |message: &str, traits: &str| {
+        let call = format!(r#"{{"type":"identify","messageId":"{message}","userId":"a","traits":{traits}}}"#);
+        let item = plan.render(&event(&call, &names), None).unwrap();
+        (item.digest, plan.digest(&item))
+    };
+    let first = digests("m-1", r#"{"title":"x"}"#);
+    assert_eq!(first, digests("m-2", r#"{"title":"x","unused":1}"#));
+    let born = digests("m-1", r#"{"title":"x","birthday":"1990-02-03"}"#);
+    assert_eq!(born.0, first.0, "the parts are the same");
+    assert_ne!(born.1, first.1);
+    assert_ne!(first.1, digests("m-1", r#"{"title":"y"}"#).1);
+}
+
+#[test]
 fn a_person_is_looked_up_then_updated_or_created() {
     let nobody = (200, r#"{"people":[{"id":"p9","owner":"z"}]}"#);
     let rows: &[(&str, Answers<'_>, &[&str], &str)] = &[
@@ -625,7 +646,8 @@ fn conditions_on_what_steps_bring_are_decided_when_it_is_the_requests_turn() {
 [[request]]
 name = "only"
 when = ["{given.no_phone}", "{traits.title}"]
-url = "https://acme.test/only"
+url = "https://acme.test/only/{given.no_phone}"
+body = { why = "{given.no_phone | required}" }
 [[request]]
 name = "never"
 unless = "{given.no_phone}"
@@ -652,7 +674,7 @@ url = "https://acme.test/never"
     });
     assert_eq!(
         vendor.sent.into_inner().unwrap(),
-        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, "only "]
+        [r#"people {"id":"a","note":{"title":"x"}}"#, r#"people {"id":"b"}"#, r#"only/true {"why":"true"}"#]
     );
     assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
 }
@@ -717,6 +739,18 @@ fn what_a_fetch_gave_is_hidden_in_what_the_vendor_sends_back() {
     let names = (200, r#"{"names":[{"name":"department"}]}"#);
     let (_, verdicts) = drive(FETCH, &[("a", "{}")], &[TOKEN, names, (422, "department")]);
     assert_eq!(&*verdicts[0].answer, "422 department");
+}
+
+#[test]
+fn a_token_that_ends_again_in_a_long_send_is_renewed_again() {
+    let token = (200, r#"{"access":"t1","origin":"https://eu.acme.test"}"#);
+    let answers = [token, (401, ""), token, (200, ""), (401, ""), token, (200, "")];
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}"), ("b", "{}")], &answers);
+    assert_eq!(outcomes_of(&verdicts), ["Delivered", "Delivered"]);
+    // Refused as soon as it is new, it is not asked for without end.
+    let answers = [token, (401, ""), token, (401, ""), (401, "")];
+    let (_, verdicts) = drive(TOKENS, &[("a", "{}"), ("b", "{}")], &answers);
+    assert!(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Unauthorised), "{verdicts:?}");
 }
 
 #[test]

@@ -1,0 +1,181 @@
+//! `suppress_unchanged` from outside: what the sandbox received, and the books afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanout::queue::local::{LocalQueue, Options};
+use fanout::queue::{Code, Queue, journal};
+use serde_json::{Value, json};
+use support::{PATIENCE, Process, Sandbox, free_address, post, request, write_config};
+
+const KEY: &str = "suppress-test-key";
+const HOST: &str = "api.mixpanel.com";
+const USERS: usize = 1000;
+const BATCH: usize = 250;
+
+struct Site {
+    folder: tempfile::TempDir,
+    config: String,
+    tracking: String,
+    admin: String,
+    sandbox: Sandbox,
+    process: Option<Process>,
+    sent: u64,
+}
+
+impl Site {
+    fn new() -> Site {
+        let (folder, sandbox) = (tempfile::tempdir().unwrap(), Sandbox::start());
+        let (tracking, admin) = (free_address(), free_address());
+        let text = format!(
+            r#"
+            [server]
+            listen = "{tracking}"
+            [admin]
+            listen = "{admin}"
+            [[sources]]
+            name = "app"
+            write_key = "{KEY}"
+            [queue]
+            path = "{}/data"
+            [sandbox]
+            url = "http://{}"
+            [destinations.mixpanel]
+            settings = {{ project_token = "TOKEN" }}
+            [destinations.mixpanel.delivery]
+            suppress_unchanged = "24h"
+            "#,
+            folder.path().display(),
+            sandbox.address
+        );
+        let config = write_config(folder.path(), &text);
+        let mut site = Site { folder, config, tracking, admin, sandbox, process: None, sent: 0 };
+        site.start();
+        site
+    }
+
+    fn start(&mut self) {
+        let mut process = Process::fanout(&["serve", "--config", &self.config]);
+        process.wait_for("ready");
+        self.process = Some(process);
+    }
+
+    fn stop(&mut self) {
+        assert!(self.process.take().unwrap().terminate());
+    }
+
+    /// Every user calls identify once.
+    fn identify_all(&mut self, plan: &str) {
+        for users in (0..USERS).collect::<Vec<_>>().chunks(BATCH) {
+            let calls: Vec<Value> = users.iter().map(|user| self.call(*user, plan)).collect();
+            let reply = post(&self.tracking, "/v1/batch", KEY, &json!({ "batch": calls })).unwrap();
+            assert_eq!(reply.status, 200, "{}", reply.body);
+        }
+    }
+
+    fn call(&mut self, user: usize, plan: &str) -> Value {
+        self.sent += 1;
+        let email = format!("u{user}@example.com");
+        json!({
+            "type": "identify",
+            "messageId": format!("m-{}", self.sent),
+            "userId": format!("u-{user}"),
+            "anonymousId": format!("a-{user}"),
+            "timestamp": format!("2026-08-01T12:00:{:02}Z", self.sent % 60),
+            "traits": {"email": email, "plan": plan},
+        })
+    }
+
+    fn metrics(&self) -> String {
+        request(&self.admin, "GET", "/metrics", &[], b"").unwrap().body
+    }
+
+    fn wait_until_idle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.metrics().contains("fanout_pending{destination=\"mixpanel\"} 0\n") {
+            assert!(Instant::now() < deadline, "something stays pending:\n{}", self.metrics());
+            // Metrics are asked for; there is nothing to wait on.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the vendor was sent, user by user, in order.
+    fn received(&self) -> BTreeMap<String, Vec<String>> {
+        let mut plans: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for request in self.sandbox.wait_until(HOST, "requests", |_| true) {
+            for item in request["body"].as_array().unwrap() {
+                let user = item["$distinct_id"].as_str().unwrap().to_owned();
+                plans.entry(user).or_default().push(item["$set"]["plan"].as_str().unwrap().to_owned());
+            }
+        }
+        plans
+    }
+
+    fn each_received(&self, expected: &[&str]) {
+        let received = self.received();
+        assert_eq!(received.len(), USERS);
+        for (user, plans) in received {
+            assert_eq!(plans, expected, "{user}");
+        }
+    }
+}
+
+fn books(folder: &Path) -> Vec<(Code, u64)> {
+    let options = Options::new(journal::Options::new(folder.join("data")), vec!["mixpanel".to_owned()]);
+    let (queue, _) = LocalQueue::<()>::open(options, Arc::new(|_, _| Some(())), Arc::new(|| 0)).unwrap();
+    let counts = queue.counts("mixpanel").unwrap();
+    assert_eq!(counts.unfinished, 0);
+    counts.finished
+}
+
+#[test]
+fn ten_unchanged_calls_of_a_user_are_one_at_the_vendor() {
+    let mut site = Site::new();
+    for _ in 0..10 {
+        site.identify_all("free");
+    }
+    site.wait_until_idle();
+    site.each_received(&["free"]);
+    let metrics = site.metrics();
+    assert!(metrics.contains("fanout_suppressed_calls_total{destination=\"mixpanel\"} 9000\n"), "{metrics}");
+    assert!(
+        metrics.contains(
+            "fanout_deliveries_total{destination=\"mixpanel\",outcome=\"suppressed\",reason=\"\"} 9000\n"
+        ),
+        "{metrics}"
+    );
+    site.stop();
+    assert_eq!(books(site.folder.path()), [(Code::Delivered, 1000), (Code::Suppressed, 9000)]);
+
+    // What is known outlives a clean restart, and never a crash.
+    site.start();
+    site.identify_all("free");
+    site.wait_until_idle();
+    site.each_received(&["free"]);
+    site.process.take().unwrap().kill();
+    site.start();
+    site.identify_all("free");
+    site.wait_until_idle();
+    site.each_received(&["free", "free"]);
+    site.stop();
+    let books = books(site.folder.path());
+    assert_eq!(books.iter().map(|(_, count)| count).sum::<u64>(), site.sent);
+    assert!(books.contains(&(Code::Delivered, 2000)), "{books:?}");
+}
+
+#[test]
+fn each_change_arrives_and_so_does_the_change_back() {
+    let mut site = Site::new();
+    for plan in ["free", "free", "free", "paid", "paid", "free", "free", "paid"] {
+        site.identify_all(plan);
+    }
+    site.wait_until_idle();
+    site.each_received(&["free", "paid", "free", "paid"]);
+    site.stop();
+    assert_eq!(books(site.folder.path()), [(Code::Delivered, 4000), (Code::Suppressed, 4000)]);
+}
