@@ -13,7 +13,6 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::gate::{Permit, Signs};
 use super::limiter::Limiter;
-use super::suppression::Suppression;
 use crate::queue::Claimed;
 
 /// What replays have seen and the lane has not taken in; more is dropped, for it says the same again.
@@ -37,8 +36,6 @@ pub(super) struct Beside {
     standing: watch::Sender<Standing>,
     told: Mutex<VecDeque<Signs>>,
     news: Notify,
-    /// How many replays run.
-    replays: Mutex<usize>,
 }
 
 impl Beside {
@@ -50,23 +47,12 @@ impl Beside {
             standing: watch::Sender::new(Standing::Closed(None)),
             told: Mutex::default(),
             news: Notify::new(),
-            replays: Mutex::default(),
         }
     }
 
     /// Waits for one of the places for requests at one time; `None` never comes, for they are not taken away.
     pub(super) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         self.slots.acquire().await.ok()
-    }
-
-    /// A replay begins or has ended. While there is one, the lane sends unchanged calls too: what the vendor has is
-    /// changed beside it.
-    pub(super) fn replaying(&self, begins: bool, suppression: Option<&Suppression>) {
-        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-        *replays = if begins { *replays + 1 } else { replays.saturating_sub(1) };
-        if let Some(suppression) = suppression {
-            suppression.bypass(*replays > 0);
-        }
     }
 
     /// The lane says whether replays may send.

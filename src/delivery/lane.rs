@@ -479,10 +479,10 @@ impl Lane {
         }
         settled.report(&self.work);
         self.publish(false);
+        self.forget_cause();
         if !self.is_replay() {
             self.work.role.beside.stand(Standing::Closed(None));
         }
-        self.forget_cause();
         let now = Instant::now().into_std();
         if let Some(value) = self.own_time.save(self.work.services.clock.now_ms(), now) {
             self.kept.save(value);

@@ -221,8 +221,9 @@ impl Lanes {
         let (command, commands) = watch::channel(Command::Run);
         let status = Arc::<Mutex<Status>>::default();
         let suppression = self.suppression(&spec.name);
-        beside.replaying(true, suppression.as_deref());
-        let shared = beside.clone();
+        if let Some(suppression) = &suppression {
+            suppression.bypass(true);
+        }
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
         let work = supervised(name.clone(), spec, role, services, commands, status.clone());
@@ -230,7 +231,9 @@ impl Lanes {
         let told = ended.clone();
         let task = Some(tokio::spawn(async move {
             work.await;
-            shared.replaying(false, suppression.as_deref());
+            if let Some(suppression) = suppression {
+                suppression.bypass(false);
+            }
             told.notify_one();
         }));
         self.running().insert(name, Running { command, status, suppression: None, task });
@@ -291,12 +294,11 @@ impl Lanes {
         }
     }
 
-    /// While something beside a destination's lane writes to its vendor, everything is sent, unchanged or not. Replays
-    /// see to it themselves. To be called before the first request and after the last, and again with `true` when the
-    /// lane was given another [`LaneSpec`] meanwhile.
-    pub fn bypass_unchanged(&self, name: &str, is_bypassed: bool) {
+    /// While something else writes to a destination's vendor beside its lane, everything is sent, unchanged or not;
+    /// replays see to it themselves. To be called with `true` before its first request and with `false` after its last.
+    pub fn bypass_unchanged(&self, name: &str, begins: bool) {
         match self.suppression(name) {
-            Some(suppression) => suppression.bypass(is_bypassed),
+            Some(suppression) => suppression.bypass(begins),
             None => suppression::forget_saved(&*self.services.queue, name),
         }
     }

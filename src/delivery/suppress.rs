@@ -91,7 +91,8 @@ pub struct Suppressor {
     known: Recent,
     open: HashMap<u64, Open>,
     under_way: HashMap<Id, Call>,
-    is_bypassed: bool,
+    /// How many write to the vendor besides the lane.
+    others: u32,
 }
 
 impl Suppressor {
@@ -102,13 +103,13 @@ impl Suppressor {
             known: Recent::new(GENERATION),
             open: HashMap::new(),
             under_way: HashMap::new(),
-            is_bypassed: false,
+            others: 0,
         }
     }
 
     /// Whether the call is to be suppressed. If not, it is under way until [`Suppressor::end`].
     pub fn suppresses(&mut self, call: Call, now_ms: i64) -> bool {
-        let may_be = !self.is_bypassed && call.is_comparable && !call.records.is_empty();
+        let may_be = self.others == 0 && call.is_comparable && !call.records.is_empty();
         if may_be && call.records.iter().all(|record| self.holds(*record, now_ms)) {
             return true;
         }
@@ -136,7 +137,7 @@ impl Suppressor {
     pub fn end(&mut self, id: Id, ended: Ended, now_ms: i64) {
         let Some(call) = self.under_way.remove(&id) else { return };
         for record in &call.records {
-            let is_spoiled = self.close(record.key) || self.is_bypassed;
+            let is_spoiled = self.close(record.key) || self.others > 0;
             let other = self.unfinished_other(record.key, call.order_key, now_ms);
             match (ended, other) {
                 (Ended::Unfinished, other) => {
@@ -195,15 +196,16 @@ impl Suppressor {
 
     /// While something else writes to the vendor's records, such as a replay, nothing is suppressed and nothing that
     /// the vendor takes counts; at its beginning and its end everything is forgotten.
-    pub fn bypass(&mut self, is_bypassed: bool) {
-        self.is_bypassed = is_bypassed;
+    /// Of several each is told of by itself.
+    pub fn bypass(&mut self, begins: bool) {
+        self.others = if begins { self.others.saturating_add(1) } else { self.others.saturating_sub(1) };
         self.forget_all();
     }
 
     /// Knows nothing again, as after a crash; nothing is under way.
     pub fn restart(&mut self) {
-        let is_bypassed = self.is_bypassed;
-        *self = Suppressor { is_bypassed, ..Suppressor::new(self.refresh_ms) };
+        let others = self.others;
+        *self = Suppressor { others, ..Suppressor::new(self.refresh_ms) };
     }
 
     /// For a clean shutdown, when nothing is under way any more. `fingerprint` stands for everything that the contents

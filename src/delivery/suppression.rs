@@ -147,8 +147,8 @@ impl Suppression {
     }
 
     /// See [`Suppressor::bypass`].
-    pub(super) fn bypass(&self, is_bypassed: bool) {
-        self.suppressor().bypass(is_bypassed);
+    pub(super) fn bypass(&self, begins: bool) {
+        self.suppressor().bypass(begins);
     }
 }
 

@@ -85,9 +85,9 @@ pub(super) fn rates(spec: &LaneSpec) -> Vec<Rate> {
 impl Work {
     pub(super) fn new(spec: LaneSpec, role: Role, services: Services) -> Work {
         let requests_kept = AtomicUsize::new(0);
-        let suppression = spec.suppression.clone().filter(|suppression| suppression.is_of(&spec.name));
-        // What is replayed is sent, changed or not.
-        let suppression = suppression.filter(|_| role.replay.is_none());
+        // What a replay sends was asked for.
+        let suppression = spec.suppression.clone().filter(|_| role.replay.is_none());
+        let suppression = suppression.filter(|suppression| suppression.is_of(&spec.name));
         if let Some(suppression) = &suppression {
             suppression.start(&*services.queue);
         }
@@ -100,6 +100,7 @@ impl Work {
     }
 
     /// Decides whether the event is sent, and renders it.
+    #[allow(clippy::result_large_err, reason = "skips are as frequent as items, and take no allocation")]
     pub(super) fn prepare(&self, delivery: &Claimed<Arc<Event>>, source: &str) -> Result<Item, NotSent> {
         let left_out = self.role.replay.as_ref().and_then(|replay| replay.select.leaves_out(delivery));
         if let Some(reason) = left_out {

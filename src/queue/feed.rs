@@ -99,7 +99,7 @@ impl<T: Clone> Feed<T> {
             return self.hand_out(&newest.recent, max, now_ms);
         }
         if self.is_done() {
-            self.lane.close_behind();
+            self.lane.let_go();
             return Step::Out(Vec::new());
         }
         match filled {

@@ -127,17 +127,17 @@ impl Keeper {
         true
     }
 
-    /// Forgets what was to be written down of a lane.
-    pub fn forget(&mut self, lane: u16) {
-        self.batch.lanes.remove(&lane);
-        self.batch.dead.retain(|(of, _, _)| *of != lane);
-    }
-
     /// Writes down what changed, and how many calls there are, by which the next start tells a torn end from a lost one.
     pub fn finish<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
         let written = self.checkpoint(shared);
         let total = shared.tail.total();
         written && (total == self.total || self.commit(shared, total))
+    }
+
+    /// Forgets what was to be written down of a lane.
+    pub fn forget(&mut self, lane: u16) {
+        self.batch.lanes.remove(&lane);
+        self.batch.dead.retain(|(of, ..)| *of != lane);
     }
 
     fn commit<T>(&mut self, shared: &Shared<T>, total: (u64, u64)) -> bool {

@@ -219,7 +219,7 @@ impl Lane {
     }
 
     /// Lets go of everything before the next sequence; nothing may be open. A restart begins there.
-    pub fn close_behind(&mut self) {
+    pub fn let_go(&mut self) {
         let next = self.next();
         if self.window.base() < next {
             let chunks = &mut self.delta.chunks;

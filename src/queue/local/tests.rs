@@ -373,47 +373,6 @@ async fn segments_go_when_no_lane_needs_them_and_counts_stay() {
 }
 
 #[tokio::test]
-async fn what_an_unfinished_run_needs_stays_and_no_more() {
-    let place = dir(|options| {
-        options.journal.segment_bytes = 64 << 10;
-        options.journal.retain = Duration::from_secs(3600);
-    });
-    let queue = place.open(&["a"]);
-    let t0 = place.now_ms();
-    for block in 0..40 {
-        let entries = many(block * 250..block * 250 + 250, u64::MAX).into_iter();
-        let received_at_ms = t0 + i64::try_from(block).unwrap() * 1_000_000;
-        queue.append(entries.map(|entry| Entry { received_at_ms, ..entry }).collect()).await.unwrap();
-        queue.settle("a", done(&claim(&queue, "a", 250).await));
-    }
-    let range = Range { since_ms: t0 + 20_000_000, until_ms: t0 + 29_500_000 };
-    let info = queue.add_run("replay:1", range).unwrap();
-    assert_eq!(info, RunInfo { calls: 2500, kept_from_ms: None }, "found by time, to the call");
-    place.advance(24 * 3_600_000);
-    let tidy = || {
-        let mut keeper = queue.shared.keeper();
-        assert!(keeper.checkpoint(&queue.shared));
-        keeper.retain(&queue.shared);
-        queue.shared.journal.first_seq()
-    };
-    let first = tidy();
-    assert!((2..=5001).contains(&first), "{first}: what the run needs stays, what is before it goes");
-    let gone = queue.add_run("replay:2", Range { since_ms: t0, until_ms: t0 + 1 }).unwrap();
-    assert!(gone.kept_from_ms.is_some_and(|from| from > t0), "{gone:?}");
-    let mut left = 2500;
-    while left > 0 {
-        let claimed = queue.claim("replay:1", 1000).await;
-        assert!(claimed.iter().all(|claimed| (5001..7501).contains(&claimed.id.0)));
-        left -= claimed.len();
-        queue.settle("replay:1", done(&claimed));
-    }
-    assert!(queue.claim("replay:1", 1).await.is_empty());
-    assert!(queue.claim("replay:2", 1).await.is_empty());
-    assert!(tidy() > 7501, "a run that is done needs nothing");
-    assert_eq!(queue.counts("replay:1").unwrap().finished, [(Code::Delivered, 2500)]);
-}
-
-#[tokio::test]
 async fn a_quiet_queue_lets_go_of_its_last_calls_in_time() {
     let place = dir(|options| options.journal.retain = Duration::from_hours(8));
     let queue = place.open(&["a"]);
@@ -500,6 +459,47 @@ async fn calls_of_dead_letters_outlive_their_segments() {
         (0, vec![(Code::Delivered, 10_000), (Code::Dead("rejected".into()), 0)])
     );
     assert!(queue.shared.keep_calls_below(u64::MAX, 0), "and with no room for any, none is kept");
+}
+
+#[tokio::test]
+async fn what_an_unfinished_run_needs_stays_and_no_more() {
+    let place = dir(|options| {
+        options.journal.segment_bytes = 64 << 10;
+        options.journal.retain = Duration::from_secs(3600);
+    });
+    let queue = place.open(&["a"]);
+    let t0 = place.now_ms();
+    for block in 0..40 {
+        let entries = many(block * 250..block * 250 + 250, u64::MAX).into_iter();
+        let received_at_ms = t0 + i64::try_from(block).unwrap() * 1_000_000;
+        queue.append(entries.map(|entry| Entry { received_at_ms, ..entry }).collect()).await.unwrap();
+        queue.settle("a", done(&claim(&queue, "a", 250).await));
+    }
+    let range = Range { since_ms: t0 + 20_000_000, until_ms: t0 + 29_500_000 };
+    let info = queue.add_run("replay:1", range).unwrap();
+    assert_eq!(info, RunInfo { calls: 2500, kept_from_ms: None }, "found by time, to the call");
+    place.advance(24 * 3_600_000);
+    let tidy = || {
+        let mut keeper = queue.shared.keeper();
+        assert!(keeper.checkpoint(&queue.shared));
+        keeper.retain(&queue.shared);
+        queue.shared.journal.first_seq()
+    };
+    let first = tidy();
+    assert!((2..=5001).contains(&first), "{first}: what the run needs stays, what is before it goes");
+    let gone = queue.add_run("replay:2", Range { since_ms: t0, until_ms: t0 + 1 }).unwrap();
+    assert!(gone.kept_from_ms.is_some_and(|from| from > t0), "{gone:?}");
+    let mut left = 2500;
+    while left > 0 {
+        let claimed = queue.claim("replay:1", 1000).await;
+        assert!(claimed.iter().all(|claimed| (5001..7501).contains(&claimed.id.0)));
+        left -= claimed.len();
+        queue.settle("replay:1", done(&claimed));
+    }
+    assert!(queue.claim("replay:1", 1).await.is_empty());
+    assert!(queue.claim("replay:2", 1).await.is_empty());
+    assert!(tidy() > 7501, "a run that is done needs nothing");
+    assert_eq!(queue.counts("replay:1").unwrap().finished, [(Code::Delivered, 2500)]);
 }
 
 #[tokio::test]

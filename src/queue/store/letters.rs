@@ -9,6 +9,7 @@ use super::{DeadRow, Store, StoreError};
 use crate::queue::Dead;
 use crate::queue::codes::cut;
 use crate::queue::delta::{Delta, Saved};
+use crate::queue::journal::Stored;
 use crate::queue::record::Head;
 
 /// The longest answer of a dead letter: bytes.
@@ -29,6 +30,14 @@ const REDRIVEN: TableDefinition<(u16, u64), bool> = TableDefinition::new("redriv
 /// Sequence → source, received, kind, order key, message key, body.
 type CallValue = (u16, i64, u8, u64, u64, &'static [u8]);
 const CALLS: TableDefinition<u64, CallValue> = TableDefinition::new("kept_calls");
+
+/// Deletes everything about a lane.
+pub fn delete(tx: &WriteTransaction, lane: u16) -> Result<(), redb::Error> {
+    tx.open_table(DEAD)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(MORE)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    tx.open_table(REDRIVEN)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
+    Ok(())
+}
 
 /// Creates the tables where they are missing.
 pub fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
@@ -57,14 +66,6 @@ pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> 
         let request = letter.request.as_deref().map(|request| cut(request, MAX_REQUEST));
         more.insert(key, (letter.first_attempt_at_ms, *order_key, *received_at_ms, request))?;
     }
-    Ok(())
-}
-
-/// Deletes all that is kept of a lane; calls that only it needed go with the next tidying.
-pub fn delete(tx: &WriteTransaction, lane: u16) -> Result<(), redb::Error> {
-    tx.open_table(DEAD)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
-    tx.open_table(MORE)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
-    tx.open_table(REDRIVEN)?.retain_in((lane, 0)..=(lane, u64::MAX), |_, _| false)?;
     Ok(())
 }
 
@@ -142,7 +143,7 @@ impl Store {
     }
 
     /// A call that was kept.
-    pub fn call(&self, seq: u64) -> Result<Option<(Head, Arc<[u8]>)>, StoreError> {
+    pub fn call(&self, seq: u64) -> Result<Option<Stored>, StoreError> {
         self.with(|database| {
             let tx = database.begin_read()?;
             let kept = tx.open_table(CALLS)?.get(seq)?;
