@@ -220,6 +220,10 @@ impl Lanes {
         self.end(Some(&name), deadline).await;
         let (command, commands) = watch::channel(Command::Run);
         let status = Arc::<Mutex<Status>>::default();
+        let suppression = self.suppression(&spec.name);
+        if let Some(suppression) = &suppression {
+            suppression.bypass(true);
+        }
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
         let work = supervised(name.clone(), spec, role, services, commands, status.clone());
@@ -227,6 +231,9 @@ impl Lanes {
         let told = ended.clone();
         let task = Some(tokio::spawn(async move {
             work.await;
+            if let Some(suppression) = suppression {
+                suppression.bypass(false);
+            }
             told.notify_one();
         }));
         self.running().insert(name, Running { command, status, suppression: None, task });
@@ -287,8 +294,8 @@ impl Lanes {
         }
     }
 
-    /// While a replay writes to a destination's vendor beside its lane, everything is sent, unchanged or not. To be
-    /// called with `true` before the replay's first request and with `false` after its last, for each replay.
+    /// While something else writes to a destination's vendor beside its lane, everything is sent, unchanged or not;
+    /// replays see to it themselves. To be called with `true` before its first request and with `false` after its last.
     pub fn bypass_unchanged(&self, name: &str, begins: bool) {
         match self.suppression(name) {
             Some(suppression) => suppression.bypass(begins),

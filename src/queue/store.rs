@@ -279,7 +279,7 @@ impl Store {
                 let saved = Saved { base, begin, ..Saved::default() };
                 loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
             }
-            loaded.runs = runs(tx.open_table(RUNS))?;
+            loaded.runs = runs(&tx)?;
             let (counts, chunks, rows) =
                 (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
             for SavedLane { id, saved, .. } in &mut loaded.lanes {
@@ -477,19 +477,14 @@ fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(RUNS)?;
     letters::create(tx)
 }
 
-/// The runs, of which older files have no table.
-fn runs(
-    table: Result<redb::ReadOnlyTable<u16, (u64, u64, i64, i64)>, redb::TableError>,
-) -> Result<BTreeMap<u16, Run>, redb::Error> {
-    let table = match table {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-        table => table?,
-    };
+/// Reads which lanes are runs.
+fn runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
     let mut runs = BTreeMap::new();
-    for entry in table.iter()? {
+    for entry in tx.open_table(RUNS)?.iter()? {
         let (lane, run) = entry?;
         let (first, end, since_ms, until_ms) = run.value();
         runs.insert(lane.value(), Run { first, end, range: Range { since_ms, until_ms } });

@@ -258,17 +258,13 @@ impl Replays {
             per: kept.per(),
         };
         let observer = self.means.observer.clone();
-        let lanes = &self.means.lanes;
-        lanes.bypass_unchanged(&kept.to, true);
-        let started = lanes.start_replay(spec, replay, observer, Instant::now()).await;
+        let started = self.means.lanes.start_replay(spec, replay, observer, Instant::now()).await;
         let Some(ended) = started else {
-            lanes.bypass_unchanged(&kept.to, false);
             self.notes().insert(kept.id, format!("destination {} has no lane", kept.to));
             return;
         };
         ended.notified().await;
-        lanes.stop(&lane, Instant::now()).await;
-        lanes.bypass_unchanged(&kept.to, false);
+        self.means.lanes.stop(&lane, Instant::now()).await;
         let _changing = self.changing.lock().await;
         if !self.means.queue.counts(&lane).is_some_and(|counts| counts.done) {
             return; // Cancelled, or the program ends.
@@ -319,7 +315,7 @@ impl Replays {
             "outcomes": outcomes,
         });
         if let Some(waits) = self.waits(kept).filter(|_| running) {
-            shown["waits"] = waits.into();
+            add(&mut shown, "waits", waits);
         }
         shown
     }
@@ -372,7 +368,13 @@ fn add_note(answer: &mut Value, wish: &Wish, kept_from_ms: Option<i64>) {
         "calls before {} are not retained any more; [queue] retain says how long they are",
         words::show(from)
     );
-    answer["note"] = note.into();
+    add(answer, "note", note);
+}
+
+fn add(object: &mut Value, name: &str, text: String) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), text.into());
+    }
 }
 
 fn not_written(error: &crate::queue::AppendError) -> Refusal {

@@ -41,6 +41,8 @@ impl<T: Clone + Send + Sync + 'static> Runs<T> for LocalQueue<T> {
         keeper.forget(cell.id);
         write(&shared.lanes).remove(lane);
         shared.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.id != cell.id);
+        // Calls that were kept for its dead letters alone.
+        shared.idle_calls.store(true, Ordering::SeqCst);
         shared.wake_all_lanes();
         cell.wake.notify_waiters();
         shared.bell.changed();
