@@ -1,3 +1,5 @@
+//! The suppression by itself: a table of what is suppressed, and its model of a vendor.
+
 use super::*;
 
 mod model;

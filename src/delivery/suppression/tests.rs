@@ -1,3 +1,5 @@
+//! The suppression in a lane: a scripted vendor, restarts, and what is forgotten when.
+
 use std::time::Duration;
 
 use fanout_sdk::destination::Outcome;

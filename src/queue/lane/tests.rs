@@ -315,7 +315,10 @@ impl World {
         // One that had been tried begins anew where an earlier one was opened again, or goes on where the lane came to
         // it only after that one had ended.
         let written = self.attempts_on_disk.get(&seq).copied().unwrap_or_default();
-        assert!(claim.attempt == known + 1 || (known == 0 && claim.attempt <= written + 1), "{seq}: {claim:?}");
+        assert!(
+            claim.attempt == known + 1 || (known == 0 && claim.attempt <= written + 1),
+            "{seq}: {claim:?}"
+        );
         if claim.attempt > 1 {
             self.attempts.insert(seq, claim.attempt - 1);
         }

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicI64;
 use super::*;
 use crate::queue::codes;
 use crate::queue::conformance::{Place, claim, claim_now, conformance, entry, names};
-use crate::queue::runs::{Range, RunInfo, Runs};
 use crate::queue::faults::FaultyFiles;
+use crate::queue::runs::{Range, RunInfo, Runs};
 use crate::queue::{Code, Dead};
 
 /// A directory and a clock.
