@@ -1,6 +1,7 @@
 //! The steps of a lane's work on events: route, render and pack, send, settle. What order they go in and when is the
 //! loop's business, in `lane`.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
-use fanout_sdk::superseded::Left;
+use fanout_sdk::superseded::{Again, Left, Trait, Value};
 use tokio::time::Instant;
 
 use super::limiter::Limited;
@@ -106,7 +107,7 @@ impl Work {
         if let Some(reason) = left_out {
             return Err(NotSent::skipped(reason));
         }
-        let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
+        let event = match Work::rest(delivery) {
             Left::Whole => &delivery.payload,
             Left::Part(event) => &Arc::from(event),
             Left::Nothing => return Err(NotSent::skipped("superseded")),
@@ -134,6 +135,20 @@ impl Work {
             Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
             Err(_) => Err(NotSent::broken(delivery.attempt)),
         }
+    }
+
+    /// What is left of a dead letter that is sent again: without what the lane has delivered since.
+    fn rest(delivery: &Claimed<Arc<Event>>) -> Left {
+        if delivery.later.is_empty() {
+            return Left::Whole;
+        }
+        let later: HashMap<Trait<'_>, Value<'_>> =
+            delivery.later.iter().flat_map(|later| later.set_traits()).collect();
+        delivery.payload.without(|one, value| match later.get(&one) {
+            None => Again::No,
+            Some(last) if *last == value => Again::Same,
+            Some(_) => Again::Other,
+        })
     }
 
     fn suppresses(&self, delivery: &Claimed<Arc<Event>>, item: &Item) -> bool {
