@@ -92,22 +92,30 @@ impl Rig {
         text.lines().find_map(|have| have.strip_prefix(line)?.trim().parse().ok())
     }
 
-    /// The numbers that a destination received, at least so many, by user.
-    fn received(&self, name: &str, count: usize) -> BTreeMap<String, Vec<u64>> {
+    /// The users and traits that a destination received, at least so many, in order.
+    fn traits(&self, name: &str, count: usize) -> Vec<(String, Value)> {
         let host = format!("{name}.example.com");
         let requests = self.sandbox.wait_until(&host, "calls", |requests| requests.len() >= count);
-        let mut received: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for request in requests {
+        let traits = |request: &Value| {
             let body = &request["body"];
-            let user = body["userId"].as_str().unwrap().to_owned();
-            received.entry(user).or_default().push(body["traits"]["n"].as_u64().unwrap());
+            (body["userId"].as_str().unwrap().to_owned(), body["traits"].clone())
+        };
+        requests.iter().map(traits).collect()
+    }
+
+    /// The numbers that a destination received, at least so many, by user; nothing for a call without one.
+    fn received(&self, name: &str, count: usize) -> BTreeMap<String, Vec<Option<u64>>> {
+        let mut received: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
+        for (user, traits) in self.traits(name, count) {
+            received.entry(user).or_default().push(traits["n"].as_u64());
         }
         received
     }
 }
 
-fn of(lists: &[(&str, &[u64])]) -> BTreeMap<String, Vec<u64>> {
-    lists.iter().map(|(user, numbers)| ((*user).to_owned(), numbers.to_vec())).collect()
+fn of(lists: &[(&str, &[u64])]) -> BTreeMap<String, Vec<Option<u64>>> {
+    let list = |numbers: &[u64]| numbers.iter().map(|n| Some(*n)).collect();
+    lists.iter().map(|(user, numbers)| ((*user).to_owned(), list(numbers))).collect()
 }
 
 #[test]
@@ -139,7 +147,14 @@ fn a_new_destination_gets_what_came_before_it_once_and_by_the_calls_own_flags() 
     let outcomes = json!({"delivered": 4, "skipped: integrations": 1, "skipped: superseded": 3});
     assert_eq!((&ended["outcomes"], &ended["pending"]), (&outcomes, &json!(0)));
     // m-7 has set again all that m-0, m-2 and m-4 had, but not the plan of m-6.
-    assert_eq!(rig.received("two", 5), of(&[("a", &[7, 6, 7]), ("b", &[1, 5])]));
+    let part = json!({"plan": "pro"});
+    let received = rig.traits("two", 5);
+    let of_user = |wanted: &str| {
+        let its = received.iter().filter(|(user, _)| user == wanted);
+        its.map(|(_, traits)| traits.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_user("a"), [json!({"n": 7}), part, json!({"n": 7})]);
+    assert_eq!(of_user("b"), [json!({"n": 1}), json!({"n": 5})]);
     assert_eq!(
         rig.received("one", 7).values().map(Vec::len).sum::<usize>(),
         8,
@@ -181,6 +196,50 @@ fn an_old_destination_gets_it_again_and_one_user_alone_if_asked() {
 }
 
 #[test]
+fn what_later_calls_have_set_again_is_left_out_trait_by_trait_whatever_its_spelling() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let identify = |n: u64, traits: Value| json!({"type": "identify", "messageId": format!("m-{n}"), "userId": "a", "traits": traits});
+    let calls = [
+        json!({"first_name": "Ada", "plan": "x", "address": {"city": "P", "zip": "1"}, "email": "a@b.co"}),
+        json!({"dob": "1815-12-10"}),
+        json!({"firstName": "B", "address": {"postalCode": "2"}, "birthday": "1815-12-11", "Email": "a@b.co"}),
+    ];
+    for (n, traits) in calls.iter().enumerate() {
+        rig.accept(vec![identify(n as u64, traits.clone())]);
+        rig.traits("one", n + 1);
+    }
+    let dry = rig.replay(&["--to", "one", "--since", "1h", "--dry-run"]);
+    assert_eq!((&dry["would_send"], &dry["left_out"]), (&json!(2), &json!({"skipped: superseded": 1})));
+    let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"delivered": 2, "skipped: superseded": 1}));
+    let replayed: Vec<Value> = rig.traits("one", 5).into_iter().skip(3).map(|(_, traits)| traits).collect();
+    let part = json!({"plan": "x", "address": {"city": "P"}, "email": "a@b.co"});
+    assert_eq!(replayed, [part, calls[2].clone()], "what has the same value stays");
+
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--all"])["id"].clone();
+    assert_eq!(rig.finished(&id)["outcomes"], json!({"delivered": 3}));
+    let replayed: Vec<Value> = rig.traits("one", 8).into_iter().skip(5).map(|(_, traits)| traits).collect();
+    assert_eq!(replayed, calls, "--all sends them whole");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn a_replay_of_one_anonymous_id_knows_what_its_user_has_set_again_without_it() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let mut first = call(1, "c");
+    first["anonymousId"] = json!("b");
+    rig.accept(vec![first, call(2, "c")]);
+    rig.received("one", 2);
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--user", "b"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"skipped: other_user": 1, "skipped: superseded": 1}));
+    assert!(fanout.terminate());
+}
+
+#[test]
 fn a_killed_replay_goes_on_beside_live_traffic_in_order() {
     const CALLS: u64 = 300;
     let rig = Rig::new();
@@ -212,7 +271,7 @@ fn a_killed_replay_goes_on_beside_live_traffic_in_order() {
     let received = rig.received("two", (CALLS + live) as usize);
     for (user, numbers) in received {
         let mut order: Vec<u64> = Vec::new();
-        for n in numbers {
+        for n in numbers.into_iter().flatten() {
             match order.iter().position(|earlier| *earlier == n) {
                 Some(at) => {
                     repeated += order.len() - at;
@@ -271,7 +330,7 @@ fn refused_credentials_hold_a_replay_that_goes_on_without_live_traffic() {
     let ended = rig.finished(&id);
     assert_eq!(ended["outcomes"], json!({"delivered": 5}));
     rig.accept(vec![call(9, "u9")]);
-    assert_eq!(rig.received("one", 13)["u9"], [9], "live traffic goes on as well");
+    assert_eq!(rig.received("one", 13)["u9"], [Some(9)], "live traffic goes on as well");
     assert!(fanout.terminate());
 }
 

@@ -50,6 +50,17 @@ pub enum Again {
     Other,
 }
 
+impl Again {
+    /// What two say together that do not know of each other.
+    pub fn and(self, other: Again) -> Again {
+        match (self, other) {
+            (Again::No, again) | (again, Again::No) => again,
+            (Again::Same, Again::Same) => Again::Same,
+            _ => Again::Other,
+        }
+    }
+}
+
 impl Event {
     /// The traits that an identify sets or unsets, and to what; a name that was put together from others is one of them.
     /// None for calls of other types.
@@ -316,6 +327,16 @@ mod tests {
         };
         assert_eq!(event.reserved(Reserved::Name), Field::Absent);
         assert_eq!(event.reserved(Reserved::FirstName), Field::Text("Ada"));
+    }
+
+    #[test]
+    fn of_two_answers_the_stricter_one_counts() {
+        use Again::{No, Other, Same};
+        for (one, other, together) in
+            [(No, No, No), (No, Same, Same), (Same, Other, Other), (Same, Same, Same)]
+        {
+            assert_eq!((one.and(other), other.and(one)), (together, together));
+        }
     }
 
     #[test]

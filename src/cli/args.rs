@@ -166,7 +166,7 @@ pub enum DeadLettersCommand {
 
     /// Send them again, each user's in their order and before what waits
     ///
-    /// Traits that a later delivered call of the same user has set again are left out; where nothing is left, the
+    /// Traits that later delivered calls of the same user have set again are left out; where nothing is left, the
     /// delivery is skipped as superseded.
     Redrive {
         /// Their ids, such as webhook:123; or give a filter
@@ -272,7 +272,7 @@ pub struct ReplayArguments {
     #[arg(long, value_name = "RATE")]
     pub rate: Option<String>,
 
-    /// Also calls whose traits later ones have set again
+    /// Send also what later calls have set again
     #[arg(long)]
     pub all: bool,
 

@@ -107,7 +107,7 @@ impl Work {
         if let Some(reason) = left_out {
             return Err(NotSent::skipped(reason));
         }
-        let event = match Work::rest(delivery) {
+        let event = match self.rest(delivery) {
             Left::Whole => &delivery.payload,
             Left::Part(event) => &Arc::from(event),
             Left::Nothing => return Err(NotSent::skipped("superseded")),
@@ -137,17 +137,22 @@ impl Work {
         }
     }
 
-    /// What is left of a dead letter that is sent again: without what the lane has delivered since.
-    fn rest(delivery: &Claimed<Arc<Event>>) -> Left {
-        if delivery.later.is_empty() {
+    /// What is left of a call that is sent late: of a dead letter, without what the lane has delivered since; of a
+    /// replay's, without what was delivered live since.
+    fn rest(&self, delivery: &Claimed<Arc<Event>>) -> Left {
+        let select = self.role.replay.as_ref().map(|replay| &replay.select);
+        if delivery.later.is_empty() && select.is_none() {
             return Left::Whole;
         }
         let later: HashMap<Trait<'_>, Value<'_>> =
             delivery.later.iter().flat_map(|later| later.set_traits()).collect();
-        delivery.payload.without(|one, value| match later.get(&one) {
-            None => Again::No,
-            Some(last) if *last == value => Again::Same,
-            Some(_) => Again::Other,
+        delivery.payload.without(|one, value| {
+            let own = match later.get(&one) {
+                None => Again::No,
+                Some(last) if *last == value => Again::Same,
+                Some(_) => Again::Other,
+            };
+            own.and(select.map_or(Again::No, |select| select.again(delivery, one, value)))
         })
     }
 

@@ -41,7 +41,7 @@ pub struct Kept {
     pub count: u64,
     /// in this time: milliseconds.
     pub per_ms: u64,
-    /// Also events that later ones have superseded.
+    /// Also what later events have superseded.
     pub all: bool,
     /// Where it stands.
     pub state: State,

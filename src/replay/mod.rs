@@ -52,7 +52,7 @@ pub struct Wish {
     pub user: Option<String>,
     /// So many events in this time at most.
     pub rate: Option<(u64, Duration)>,
-    /// Also events that later ones have superseded.
+    /// Also what later events have superseded.
     pub all: bool,
 }
 
@@ -207,7 +207,8 @@ impl Replays {
 
     fn choice(&self, spec: &LaneSpec, wish: &Wish) -> Arc<Choice> {
         let (queue, target) = (self.means.queue.clone(), spec.target.clone());
-        Arc::new(Choice::new(queue, target, &spec.name, wish.since_ms, wish.user.clone(), wish.all))
+        let range = Range { since_ms: wish.since_ms, until_ms: wish.until_ms };
+        Arc::new(Choice::new(queue, target, &spec.name, range, wish.user.clone(), wish.all))
     }
 
     /// Takes one up again.
@@ -390,7 +391,7 @@ fn refused_choice(error: ChoiceError) -> Refusal {
         ChoiceError::Unreadable(_) => unreadable(error),
         ChoiceError::TooMany => Refusal::wrong(
             error.to_string(),
-            "choose a later --since, one --user, or --all to send superseded events too",
+            "choose less time, one --user, or --all to send what is superseded too",
         ),
     }
 }
