@@ -88,7 +88,6 @@ impl Work {
         let requests_kept = AtomicUsize::new(0);
         // What a replay sends was asked for.
         let suppression = spec.suppression.clone().filter(|_| role.replay.is_none());
-        let suppression = suppression.filter(|suppression| suppression.is_of(&spec.name));
         if let Some(suppression) = &suppression {
             suppression.start(&*services.queue);
         }
