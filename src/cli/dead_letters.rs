@@ -8,12 +8,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::args::{Common, DeadLettersCommand, LetterFilter};
-use super::remote::{Remote, RemoteError, encoded, with_query};
-use super::{Ending, output, runtime};
+use super::remote::{Failure, Remote, RemoteError, encoded, with_query};
+use super::{Ending, configuration, output, runtime};
 use crate::admin::api::Question;
-use crate::admin::dead_letters::DeadLetters;
 use crate::app;
-use crate::config::{self, AdapterSet, Config, Loaded};
+use crate::config::{AdapterSet, Config};
 
 /// The API's place.
 const PATH: &str = "/api/dead-letters";
@@ -25,20 +24,12 @@ pub fn run(
     command: &DeadLettersCommand,
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } =
-        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
+    let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let wanted = Wanted::of(command);
     match runtime()?.block_on(answer(&config, built_in, &wanted)) {
         Ok(answer) if common.json => write_json(out, command, &answer).map(|()| Ending::Done),
         Ok(answer) => write_text(out, common, command, &answer),
-        Err(Failure { message, ending }) => {
-            output::complain(&message);
-            Ok(ending)
-        }
+        Err(failure) => Ok(failure.complain()),
     }
 }
 
@@ -102,26 +93,9 @@ fn body(ids: &[String], filter: &LetterFilter) -> Value {
     Value::Object(body)
 }
 
-struct Failure {
-    message: String,
-    ending: Ending,
-}
-
-impl Failure {
-    fn new(message: impl ToString) -> Failure {
-        Failure { message: message.to_string(), ending: Ending::Failed }
-    }
-
-    /// A question that is wrong in itself is wrong usage.
-    fn refused(status: u16, message: String) -> Failure {
-        let ending = if status == 400 { Ending::Wrong } else { Ending::Failed };
-        Failure { message, ending }
-    }
-}
-
 /// The running instance's answer, or that of the data directory.
 async fn answer(config: &Config, built_in: &[Adapter], wanted: &Wanted) -> Result<Value, Failure> {
-    let remote = Remote::new(&config.admin).map_err(Failure::new)?;
+    let remote = Remote::new(&config.admin)?;
     let words: String = wanted.words.iter().map(|word| format!("/{}", encoded(word))).collect();
     let query: Vec<_> = wanted.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let path = with_query(&format!("{PATH}{words}"), &query);
@@ -129,28 +103,20 @@ async fn answer(config: &Config, built_in: &[Adapter], wanted: &Wanted) -> Resul
         Method::POST => remote.post(&path, &wanted.body).await,
         _ => remote.get(&path).await,
     };
-    match answer {
-        Err(RemoteError::NotRunning(_)) => {}
-        Err(error @ RemoteError::Refused { status, .. }) => {
-            return Err(Failure::refused(status, error.to_string()));
-        }
-        answer => return answer.map_err(Failure::new),
+    if !matches!(answer, Err(RemoteError::NotRunning(_))) {
+        return answer.map_err(Failure::from);
     }
     let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
     let letters = app::dead_letters_offline(config, &adapters).map_err(Failure::new)?;
-    let ask = move |letters: DeadLetters, question: Question| letters.ask(&question);
     let question = Question {
         method: wanted.method.clone(),
         path: wanted.words.clone(),
         query: wanted.query.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         body: wanted.body.as_object().cloned().unwrap_or_default(),
     };
-    let work = tokio::task::spawn_blocking(move || ask(letters, question));
+    let work = tokio::task::spawn_blocking(move || letters.ask(&question));
     let answer = work.await.map_err(Failure::new)?;
-    answer.map_err(|refusal| {
-        let message = format!("{}: {}", refusal.message, refusal.remedy);
-        Failure::refused(refusal.status.as_u16(), message)
-    })
+    answer.map_err(|refusal| RemoteError::from(refusal).into())
 }
 
 fn write_json(out: &mut dyn Write, command: &DeadLettersCommand, answer: &Value) -> io::Result<()> {

@@ -6,9 +6,8 @@ use fanout_sdk::adapter::Adapter;
 use serde_json::{Map, Value, json};
 
 use super::args::{Common, ReplayArguments, ReplayCommand};
-use super::remote::{Remote, RemoteError};
-use super::{Ending, output, runtime};
-use crate::config::{self, AdapterSet, Loaded};
+use super::remote::{Failure, Remote};
+use super::{Ending, configuration, output, runtime};
 
 const PATH: &str = "/api/replay";
 
@@ -19,33 +18,19 @@ pub fn run(
     arguments: &ReplayArguments,
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } =
-        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
-    let remote = match Remote::new(&config.admin) {
-        Ok(remote) => remote,
-        Err(problem) => {
-            output::complain(&problem);
-            return Ok(Ending::Failed);
-        }
-    };
+    let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let asked = async {
-        match &arguments.command {
+        let remote = Remote::new(&config.admin)?;
+        let answer = match &arguments.command {
             None => remote.post(PATH, &wish(arguments)).await,
             Some(ReplayCommand::List) => remote.get(PATH).await,
             Some(ReplayCommand::Cancel { id }) => remote.delete(&format!("{PATH}/{id}")).await,
-        }
+        };
+        answer.map_err(Failure::from)
     };
     let answer = match runtime()?.block_on(asked) {
         Ok(answer) => answer,
-        Err(error) => {
-            output::complain(&error.to_string());
-            let is_usage = matches!(error, RemoteError::Refused { status: 400, .. });
-            return Ok(if is_usage { Ending::Wrong } else { Ending::Failed });
-        }
+        Err(failure) => return Ok(failure.complain()),
     };
     if common.json {
         output::json_line(out, &answer)?;
