@@ -195,9 +195,13 @@ pub enum DeadLettersCommand {
 /// Which dead letters are meant.
 #[derive(Args, Debug, Default)]
 pub struct LetterFilter {
-    /// Of this destination
+    /// Of this destination, also those of replays to it
     #[arg(long, value_name = "NAME")]
     pub destination: Option<String>,
+
+    /// Of the replay with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub replay: Option<u64>,
 
     /// With this reason, such as rejected or expired
     #[arg(long, value_name = "REASON")]
@@ -287,7 +291,7 @@ pub enum ReplayCommand {
     /// List replays, under way and ended
     List,
 
-    /// End a replay, or take one that has ended off the list
+    /// End a replay, or take one that has ended off the list, with its dead letters
     Cancel {
         /// Its number
         id: u64,

@@ -68,9 +68,10 @@ impl Wanted {
 }
 
 fn pairs(filter: &LetterFilter) -> Vec<(&'static str, String)> {
-    let LetterFilter { destination, reason, user, since, until, limit } = filter;
+    let LetterFilter { destination, replay, reason, user, since, until, limit } = filter;
     let texts = [
         ("destination", destination.clone()),
+        ("replay", replay.map(|replay| replay.to_string())),
         ("reason", reason.clone()),
         ("user", user.clone()),
         ("since", since.clone()),
@@ -151,7 +152,9 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     let letters = answer.get("letters").and_then(Value::as_array);
     let row = |letter: &Value| {
-        ["id", "destination", "died_at", "user", "reason"].map(|name| text(letter, name).to_owned())
+        let [id, died_at, user, reason] =
+            ["id", "died_at", "user", "reason"].map(|name| text(letter, name).to_owned());
+        [id, destination(letter), died_at, user, reason]
     };
     let rows: Vec<_> = letters.into_iter().flatten().map(row).collect();
     if rows.is_empty() {
@@ -164,6 +167,15 @@ fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     }
 }
 
+/// Its destination, and by which replay it was to go there, if by one.
+fn destination(letter: &Value) -> String {
+    let name = text(letter, "destination");
+    match letter.get("replay").and_then(Value::as_u64) {
+        Some(replay) => format!("{name} (replay {replay})"),
+        None => name.to_owned(),
+    }
+}
+
 fn show(out: &mut dyn Write, common: &Common, letter: &Value) -> io::Result<()> {
     let attempts = letter.get("attempts").and_then(Value::as_u64).unwrap_or_default().to_string();
     let reason = match text(letter, "detail") {
@@ -172,7 +184,7 @@ fn show(out: &mut dyn Write, common: &Common, letter: &Value) -> io::Result<()> 
     };
     let lines = [
         ("id", text(letter, "id").to_owned()),
-        ("destination", text(letter, "destination").to_owned()),
+        ("destination", destination(letter)),
         ("reason", reason),
         ("attempts", attempts),
         ("received", text(letter, "received_at").to_owned()),
@@ -220,7 +232,8 @@ fn count(out: &mut dyn Write, answer: &Value) -> io::Result<Ending> {
     }
     writeln!(
         out,
-        "the others are open already, their call is gone, or too many are open: look again when those have ended"
+        "the others are open already, their call is gone, or too many letters are open or replays under way: look again \
+         when those have ended"
     )?;
     Ok(Ending::Failed)
 }

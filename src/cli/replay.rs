@@ -67,11 +67,21 @@ fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     };
     output::table(out, heads, &replays.iter().map(row).collect::<Vec<_>>())?;
     for replay in replays {
+        let id = cell(replay, "id");
         if let Some(waits) = replay.get("waits").and_then(Value::as_str) {
-            writeln!(out, "replay {} waits: {waits}", cell(replay, "id"))?;
+            writeln!(out, "replay {id} waits: {waits}")?;
+        }
+        if has_dead(replay) {
+            writeln!(out, "replay {id}: `fanout dead-letters list --replay {id}` shows what is dead")?;
         }
     }
     Ok(())
+}
+
+/// Whether something of it is dead and kept; with a cancelled one all of it is gone.
+fn has_dead(replay: &Value) -> bool {
+    let mut outcomes = replay.get("outcomes").and_then(Value::as_object).into_iter().flatten();
+    cell(replay, "state") != "cancelled" && outcomes.any(|(name, _)| name.starts_with("dead: "))
 }
 
 fn cell(replay: &Value, name: &str) -> String {

@@ -139,7 +139,7 @@ impl Work {
     /// What is left of a call that is sent late: of a dead letter, without what the lane has delivered since; of a
     /// replay's, without what was delivered live since.
     fn rest(&self, delivery: &Claimed<Arc<Event>>) -> Left {
-        let select = self.role.replay.as_ref().map(|replay| &replay.select);
+        let select = self.role.replay.as_ref().filter(|_| !delivery.whole).map(|replay| &replay.select);
         if delivery.later.is_empty() && select.is_none() {
             return Left::Whole;
         }

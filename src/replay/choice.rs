@@ -14,7 +14,7 @@ use fanout_sdk::event::{CallType, Event};
 use fanout_sdk::superseded::{Again, Trait, Value};
 
 use crate::delivery::Select;
-use crate::queue::runs::{Range, Retained, Runs, Standing, Start};
+use crate::queue::runs::{Range, Retained, Runs, Standing, Start, Unreadable};
 use crate::queue::{Claimed, Code, Id};
 use crate::routing::{self, Target};
 
@@ -37,6 +37,12 @@ pub enum ChoiceError {
     TooMany,
 }
 
+impl From<Unreadable> for ChoiceError {
+    fn from(error: Unreadable) -> ChoiceError {
+        ChoiceError::Unreadable(error.to_string())
+    }
+}
+
 /// See the module.
 pub struct Choice {
     queue: Arc<dyn Runs<Arc<Event>>>,
@@ -55,8 +61,9 @@ struct Later {
 
 /// What was found out, as far as the journal was read.
 struct Known {
-    /// The order keys of the replay's events: what others set does not matter.
-    keys: HashSet<u64>,
+    /// The order keys of the replay's events: what others set does not matter. `None` where the journal does not have
+    /// all of its events any more, of which one may be sent again: then everybody's matters.
+    keys: Option<HashSet<u64>>,
     /// Order key and trait, hashed → the last event that set it, as its distance from the first that was looked at, and
     /// a hash of the value: small, for these are many.
     set: HashMap<u64, (u32, u32)>,
@@ -75,8 +82,7 @@ impl Choice {
         user: Option<String>,
         all: bool,
     ) -> Choice {
-        let next = Start::ReceivedFrom(range.since_ms);
-        let known = Mutex::new(Known { keys: HashSet::new(), set: HashMap::new(), first: None, next });
+        let known = Mutex::new(Known::nothing(range));
         let later = Later { lane: lane.to_owned(), target, range, known, hasher: RandomState::new() };
         Choice { queue, user, later: (!all).then_some(later) }
     }
@@ -86,6 +92,13 @@ impl Choice {
         match &self.later {
             Some(later) => later.look(&*self.queue, self.user.as_deref()),
             None => Ok(()),
+        }
+    }
+
+    /// What became of earlier events has changed, as where dead letters are redriven: everything is looked at again.
+    pub fn look_again(&self) {
+        if let Some(later) = &self.later {
+            *later.known() = Known::nothing(later.range);
         }
     }
 
@@ -131,12 +144,18 @@ impl Later {
 
     fn look(&self, queue: &dyn Runs<Arc<Event>>, user: Option<&str>) -> Result<(), ChoiceError> {
         let mut known = self.known();
+        if known.first.is_none() {
+            let kept_from_ms = queue.kept_from_ms().map_err(ChoiceError::from)?;
+            let is_whole = kept_from_ms.is_none_or(|from| from < self.range.since_ms);
+            known.keys = is_whole.then(HashSet::new);
+        }
         loop {
             let passage = queue.retained(&self.lane, known.next);
-            let passage = passage.map_err(|error| ChoiceError::Unreadable(error.to_string()))?;
+            let passage = passage.map_err(ChoiceError::from)?;
             for call in passage.calls.iter().filter(|call| call.payload.call_type() == CallType::Identify) {
                 known.first.get_or_insert(call.id);
-                if known.keys.contains(&call.order_key) && self.counts(queue, call) {
+                let matters = known.keys.as_ref().is_none_or(|keys| keys.contains(&call.order_key));
+                if matters && self.counts(queue, call) {
                     let place = known.place(call.id);
                     let set = call.payload.set_traits().map(|(one, value)| {
                         (self.hasher.hash_one((call.order_key, one)), (place, self.short(value)))
@@ -144,11 +163,14 @@ impl Later {
                     known.set.extend(set);
                 }
                 let is_in_time = (self.range.since_ms..self.range.until_ms).contains(&call.received_at_ms);
-                if is_in_time && user.is_none_or(|user| is_of(&call.payload, user)) {
-                    known.keys.insert(call.order_key);
+                if is_in_time
+                    && user.is_none_or(|user| is_of(&call.payload, user))
+                    && let Some(keys) = &mut known.keys
+                {
+                    keys.insert(call.order_key);
                 }
             }
-            if known.keys.len() + known.set.len() > MOST_REMEMBERED {
+            if known.keys.as_ref().map_or(0, HashSet::len) + known.set.len() > MOST_REMEMBERED {
                 return Err(ChoiceError::TooMany);
             }
             known.next = Start::At(passage.next);
@@ -187,9 +209,17 @@ impl Later {
 }
 
 impl Known {
+    fn nothing(range: Range) -> Known {
+        let next = Start::ReceivedFrom(range.since_ms);
+        Known { keys: Some(HashSet::new()), set: HashMap::new(), first: None, next }
+    }
+
     /// Where an event stands behind the first one; more than four thousand million calls are not retained.
     fn place(&self, Id(id): Id) -> u32 {
         let Id(first) = self.first.unwrap_or(Id(id));
         u32::try_from(id.saturating_sub(first)).unwrap_or(u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,7 @@ impl FakeQueue {
                 first_attempt_at_ms: *delivery.first_ms.get_or_insert(now_ms),
                 payload: delivery.payload.clone(),
                 later: Vec::new(),
+                whole: false,
             });
         }
         claimed
