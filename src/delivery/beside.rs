@@ -102,8 +102,9 @@ impl Standing {
 /// Which events of a run are sent, and with which traits. Called on the lane's own task.
 #[async_trait]
 pub trait Select: Send + Sync {
-    /// Brings it up to date, before it is asked about what was claimed.
-    async fn refresh(&self);
+    /// Brings it up to date, before it is asked about what was claimed. `false` where that cannot be done now: then
+    /// nothing of it may be sent.
+    async fn refresh(&self) -> bool;
 
     /// The code under which an event is skipped, if it is left out.
     fn leaves_out(&self, delivery: &Claimed<Arc<Event>>) -> Option<&'static str>;

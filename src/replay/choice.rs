@@ -48,6 +48,8 @@ pub struct Choice {
     queue: Arc<dyn Runs<Arc<Event>>>,
     user: Option<String>,
     later: Option<Later>,
+    /// Why nothing of it can be sent now.
+    trouble: Mutex<Option<ChoiceError>>,
 }
 
 /// What live events have set again.
@@ -84,7 +86,7 @@ impl Choice {
     ) -> Choice {
         let known = Mutex::new(Known::nothing(range));
         let later = Later { lane: lane.to_owned(), target, range, known, hasher: RandomState::new() };
-        Choice { queue, user, later: (!all).then_some(later) }
+        Choice { queue, user, later: (!all).then_some(later), trouble: Mutex::default() }
     }
 
     /// Takes in what was received since it was last asked. Blocks on the disk.
@@ -107,6 +109,21 @@ impl Choice {
         self.user.as_deref().is_some_and(|user| !is_of(event, user)).then_some(OTHER_USER)
     }
 
+    /// Why nothing can be sent now, if so.
+    pub fn trouble(&self) -> Option<ChoiceError> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether there is none.
+    fn note(&self, now: Option<ChoiceError>) -> bool {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = now.as_ref().filter(|_| trouble.is_none()) {
+            tracing::error!(%error, "newer events cannot be looked at for a replay, which waits until they can");
+        }
+        *trouble = now;
+        trouble.is_none()
+    }
+
     /// Whether a trait of an event was set again after it.
     pub fn again(&self, order_key: u64, id: Id, one: Trait<'_>, value: Value<'_>) -> Again {
         self.later.as_ref().map_or(Again::No, |later| later.again(order_key, id, one, value))
@@ -115,13 +132,13 @@ impl Choice {
 
 #[async_trait]
 impl Select for Arc<Choice> {
-    async fn refresh(&self) {
+    async fn refresh(&self) -> bool {
         let choice = self.clone();
-        match tokio::task::spawn_blocking(move || choice.look()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "newer events could not be looked at for a replay"),
-            Err(error) => tracing::error!(%error, "a fault of the program while looking at newer events"),
-        }
+        let looked = match tokio::task::spawn_blocking(move || choice.look()).await {
+            Ok(looked) => looked,
+            Err(error) => Err(ChoiceError::Unreadable(format!("a fault of the program: {error}"))),
+        };
+        self.note(looked.err())
     }
 
     fn leaves_out(&self, delivery: &Claimed<Arc<Event>>) -> Option<&'static str> {

@@ -393,6 +393,11 @@ impl Replays {
         if let Some(note) = self.notes().get(&kept.id) {
             return Some(note.clone());
         }
+        let choice = self.seen_to().get(&kept.id).cloned().flatten();
+        if let Some(trouble) = choice.and_then(|choice| choice.trouble()) {
+            let Refusal { message, remedy, .. } = refused_choice(trouble);
+            return Some(format!("{message}: {remedy}"));
+        }
         let (_, status) = self.means.lanes.status().into_iter().find(|(name, _)| **name == *kept.to)?;
         match status.closed {
             _ if status.paused => Some("the destination is paused".to_owned()),

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use fanout_sdk::destination::Outcome;
-use fanout_sdk::superseded::{Again, Trait, Value};
-use tokio::sync::Notify;
 
 use super::*;
 use crate::delivery::tests::doubles::{Bench, Play, bench};
-use crate::delivery::{Replay, Select};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TAKEN: Play = Play::All(0, Outcome::Delivered);
@@ -116,64 +112,33 @@ async fn what_was_taken_in_part_goes_again() {
     assert_eq!(bench.identify("a", "{}").await, 2);
 }
 
-struct Everything;
-
-#[async_trait]
-impl Select for Everything {
-    async fn refresh(&self) {}
-
-    fn leaves_out(&self, _: &Claimed<Arc<Event>>) -> Option<&'static str> {
-        None
-    }
-
-    fn again(&self, _: &Claimed<Arc<Event>>, _: Trait<'_>, _: Value<'_>) -> Again {
-        Again::No
-    }
-}
-
-/// Starts a replay that has nothing to do until the queue says that it is over.
-async fn replay(bench: &Bench) -> Option<Arc<Notify>> {
-    let per = Duration::from_secs(1);
-    let replay = Replay { lane: "replay:1".into(), select: Arc::new(Everything), count: 1, per };
-    bench.lanes.start_replay(bench.spec.clone(), replay, bench.counts.clone(), bench.start).await
-}
-
 #[tokio::test(start_paused = true)]
 async fn while_a_replay_runs_everything_goes_and_nothing_of_it_counts() {
     let mut bench = suppressing(|_| TAKEN);
     bench.go().await;
     bench.identify("a", "{}").await;
-    let ended = replay(&bench).await.unwrap();
+    let ended = bench.replay().await.unwrap();
     bench.identify("a", "{}").await;
     assert_eq!(bench.identify("a", "{}").await, 3);
-    bench.queue.run_ends.notify_one();
+    bench.queue.other_ends.notify_one();
     ended.notified().await;
     assert_eq!(bench.identify("a", "{}").await, 4, "what it wrote last is not known");
     assert_eq!(bench.identify("a", "{}").await, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_does_not_run_on_beside_a_lane_that_knows_nothing_of_it() {
+async fn a_lane_that_is_replaced_knows_of_the_replay_that_is_started_again_beside_it() {
     let mut bench = suppressing(|_| TAKEN);
     bench.go().await;
-    let ended = replay(&bench).await.unwrap();
+    let ended = bench.replay().await.unwrap();
     bench.spec.suppression = Some(Arc::new(Suppression::new("vendor", HOUR, 1)));
     bench.go().await;
-    tokio::time::timeout(HOUR, ended.notified()).await.expect("the replay still runs");
-    let ended = replay(&bench).await.unwrap();
+    tokio::time::timeout(HOUR, ended.notified())
+        .await
+        .expect("the replay still runs, unknown to the new lane");
+    bench.replay().await.unwrap();
     bench.identify("a", "{}").await;
-    assert_eq!(bench.identify("a", "{}").await, 2, "the new lane knows of the one that was started again");
-    bench.lanes.start_disabled("vendor".into(), bench.start).await;
-    tokio::time::timeout(HOUR, ended.notified()).await.expect("the replay still runs");
-    assert!(replay(&bench).await.is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_the_end_no_replay_begins() {
-    let mut bench = suppressing(|_| TAKEN);
-    bench.go().await;
-    bench.lanes.shutdown(bench.start).await;
-    assert!(replay(&bench).await.is_none());
+    assert_eq!(bench.identify("a", "{}").await, 2);
 }
 
 fn item(call: &str) -> Item {

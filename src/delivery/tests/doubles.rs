@@ -58,8 +58,10 @@ pub struct FakeQueue {
     pub values: Mutex<HashMap<String, Vec<u8>>>,
     pub is_read_only: AtomicBool,
     pub limits: Mutex<LaneLimits>,
-    /// A run, of which every other lane's deliveries are none, has nothing to do until it is told that it is over.
-    pub run_ends: Notify,
+    /// Whose the deliveries are.
+    pub lane: Mutex<&'static str>,
+    /// Any other lane has nothing to do until it is told that it is over.
+    pub other_ends: Notify,
 }
 
 impl FakeQueue {
@@ -176,8 +178,8 @@ impl Queue<Arc<Event>> for FakeQueue {
 
     async fn claim(&self, lane: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
         assert!(max > 0, "a lane without room must not claim");
-        if lane.starts_with("replay:") {
-            self.run_ends.notified().await;
+        if lane != *self.lane.lock().unwrap() {
+            self.other_ends.notified().await;
             return Vec::new();
         }
         self.claims.fetch_add(1, Ordering::SeqCst);
@@ -511,7 +513,8 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         values: Mutex::default(),
         is_read_only: AtomicBool::new(false),
         limits: Mutex::default(),
-        run_ends: Notify::new(),
+        lane: Mutex::new("vendor"),
+        other_ends: Notify::new(),
     });
     let counts = Arc::<Counts>::default();
     let services = Services { queue: queue.clone(), clock, observer: counts.clone(), random: || 0.5 };
