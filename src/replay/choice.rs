@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -58,6 +59,7 @@ struct Later {
     target: Target,
     range: Range,
     known: Mutex<Known>,
+    is_stale: AtomicBool,
     hasher: RandomState,
 }
 
@@ -85,7 +87,8 @@ impl Choice {
         all: bool,
     ) -> Choice {
         let known = Mutex::new(Known::nothing(range));
-        let later = Later { lane: lane.to_owned(), target, range, known, hasher: RandomState::new() };
+        let (lane, is_stale, hasher) = (lane.to_owned(), AtomicBool::new(false), RandomState::new());
+        let later = Later { lane, target, range, known, is_stale, hasher };
         Choice { queue, user, later: (!all).then_some(later), trouble: Mutex::default() }
     }
 
@@ -97,10 +100,10 @@ impl Choice {
         }
     }
 
-    /// What became of earlier events has changed, as where dead letters are redriven: everything is looked at again.
+    /// What became of earlier events has changed, as where dead letters are redriven: the next look is at everything.
     pub fn look_again(&self) {
         if let Some(later) = &self.later {
-            *later.known() = Known::nothing(later.range);
+            later.is_stale.store(true, Ordering::SeqCst);
         }
     }
 
@@ -161,6 +164,9 @@ impl Later {
 
     fn look(&self, queue: &dyn Runs<Arc<Event>>, user: Option<&str>) -> Result<(), ChoiceError> {
         let mut known = self.known();
+        if self.is_stale.swap(false, Ordering::SeqCst) {
+            *known = Known::nothing(self.range);
+        }
         if known.first.is_none() {
             let kept_from_ms = queue.kept_from_ms().map_err(ChoiceError::from)?;
             let is_whole = kept_from_ms.is_none_or(|from| from < self.range.since_ms);

@@ -118,6 +118,8 @@ async fn what_is_redriven_counts_once_everything_is_looked_at_again() {
     choice.look_again();
     choice.look().unwrap();
     assert_eq!(of_n(&choice, 1, first, "1"), Again::Other, "it is to be delivered");
+    choice.look_again();
+    assert_eq!(of_n(&choice, 1, first, "1"), Again::Other, "until then, what was known counts");
 }
 
 #[tokio::test]
