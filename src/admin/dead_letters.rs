@@ -1,6 +1,7 @@
 //! `/api/dead-letters`: list, show, redrive and purge. Commands ask the same questions of a data directory that no
 //! instance uses. How a letter is kept and opened again is the queue's business.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -134,10 +135,7 @@ impl DeadLetters {
         match (&question.method, &question.words()[..]) {
             (&Method::GET, []) => self.list(question),
             (&Method::GET, [id]) => self.show(id),
-            (&Method::POST, ["redrive"]) => {
-                let whole = question.body.get("all").and_then(Value::as_bool).unwrap_or(false);
-                self.each_chunk(&question.body, "redriven", |place, ids| self.redrive(place, ids, whole))
-            }
+            (&Method::POST, ["redrive"]) => self.redrive_all(&question.body),
             (&Method::POST, ["purge"]) => {
                 self.each_chunk(&question.body, "purged", |place, ids| self.queue.purge(&place.lane, ids))
             }
@@ -151,6 +149,27 @@ impl DeadLetters {
     fn places(&self) -> Vec<Place> {
         let own = |name: &String| Place { lane: name.clone(), destination: name.clone(), replay: None };
         self.destinations.iter().map(own).chain(self.replays.places()).collect()
+    }
+
+    fn redrive_all(&self, body: &Map<String, Value>) -> Result<Value, Refusal> {
+        let whole = body.get("all").and_then(Value::as_bool).unwrap_or(false);
+        let mut disabled = BTreeSet::new();
+        let mut answer = self.each_chunk(body, "redriven", |place, ids| {
+            let is_enabled = self.renderers.iter().any(|renderer| *renderer.name == *place.destination);
+            if is_enabled {
+                return self.redrive(place, ids, whole);
+            }
+            disabled.insert(place.destination.clone());
+            0
+        })?;
+        if let Some(members) = answer.as_object_mut().filter(|_| !disabled.is_empty()) {
+            let names = disabled.into_iter().collect::<Vec<_>>().join(", ");
+            let note = format!(
+                "{names} is disabled and would skip what is redriven: enable it first, paused if need be"
+            );
+            members.insert("note".to_owned(), note.into());
+        }
+        Ok(answer)
     }
 
     fn redrive(&self, place: &Place, ids: &[Id], whole: bool) -> usize {

@@ -230,10 +230,8 @@ fn count(out: &mut dyn Write, answer: &Value) -> io::Result<Ending> {
     if done == matched {
         return Ok(Ending::Done);
     }
-    writeln!(
-        out,
-        "the others are open already, their call is gone, or too many letters are open or replays under way: look again \
-         when those have ended"
-    )?;
+    let why = "the others are open already, their call is gone, or too many letters are open or replays under way: look \
+               again when those have ended";
+    writeln!(out, "{}", answer.get("note").and_then(Value::as_str).unwrap_or(why))?;
     Ok(Ending::Failed)
 }
