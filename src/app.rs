@@ -145,7 +145,7 @@ impl Instance {
             observer: Arc::new(CountingReplays(metrics.clone())),
             clock,
         });
-        replays.resume();
+        replays.resume().await;
         let (stop, stopped) = watch::channel(false);
         let limits = limits(config);
         let mut listeners = Vec::new();

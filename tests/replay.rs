@@ -6,8 +6,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Instant;
 
+use fanout::queue::local::{LocalQueue, Options};
+use fanout::queue::{Queue, journal};
 use serde_json::{Value, json};
 use support::{KEY, PATIENCE, Process, Sandbox, free_address, post, request, write_config};
 
@@ -325,6 +328,34 @@ fn a_closed_destination_holds_its_replays_and_a_cancelled_one_stops() {
     rig.accept(vec![call(99, "live")]);
     assert_eq!(rig.received("one", 21).len(), 21, "nothing of it was sent");
     assert!(fanout.terminate());
+}
+
+/// Looks into the data directory while no instance uses it.
+fn open(rig: &Rig) -> LocalQueue<()> {
+    let data = rig.folder.path().join("data");
+    let options = Options { as_it_is: true, ..Options::new(journal::Options::new(data), Vec::new()) };
+    LocalQueue::open(options, Arc::new(|_, _| Some(())), Arc::new(|| 0)).unwrap().0
+}
+
+#[test]
+fn a_kill_in_the_middle_of_cancelling_leaves_nothing_of_it() {
+    let rig = Rig::new();
+    let paused = hook("one").replace("adapter", "paused = true\nadapter");
+    let fanout = rig.serve(&paused);
+    rig.accept(vec![call(1, "a")]);
+    assert_eq!(rig.replay(&["--to", "one", "--since", "1h"])["state"], "running");
+    assert!(fanout.terminate());
+    // It is known to be cancelled, and its lane is still there.
+    let queue = open(&rig);
+    let kept = String::from_utf8(queue.get("replay/1").unwrap()).unwrap();
+    let cancelled = kept.replace(r#""state":"running""#, r#""state":"cancelled""#);
+    queue.put("replay/1", cancelled.as_bytes()).unwrap();
+    assert_eq!(queue.counts("replay:1").unwrap().unfinished, 1);
+    drop(queue);
+    let fanout = rig.serve(&paused);
+    assert_eq!(rig.replay(&["list"])["replays"][0]["state"], "cancelled");
+    assert!(fanout.terminate());
+    assert_eq!(open(&rig).counts("replay:1"), None, "it would keep its calls for ever");
 }
 
 #[test]

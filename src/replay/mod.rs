@@ -25,7 +25,7 @@ use kept::{Index, Kept, State};
 pub use letters::Stored;
 
 use crate::admin::api::Refusal;
-use crate::delivery::{LaneSpec, Lanes, Observer, Replay};
+use crate::delivery::{LaneSpec, Lanes, Observer, Replay, Select};
 use crate::queue::runs::{Range, Runs};
 use crate::queue::{LaneCounts, Queue};
 
@@ -98,8 +98,18 @@ impl Replays {
     }
 
     /// Starts those again that an earlier run of the program did not finish.
-    pub fn resume(self: &Arc<Self>) {
-        for kept in self.kept().into_iter().filter(|kept| kept.state == State::Running) {
+    pub async fn resume(self: &Arc<Self>) {
+        let (of_cancelled, all) = (self.means.queue.clone(), self.kept());
+        let cancelled: Vec<_> =
+            all.iter().filter(|kept| kept.state == State::Cancelled).map(Kept::lane).collect();
+        // Of one that was cancelled a moment before the end, which would keep its calls for ever.
+        let removed = blocking(move || {
+            cancelled.iter().try_for_each(|lane| remove_lane(&*of_cancelled, lane).map(drop))
+        });
+        if let Err(refusal) = removed.await {
+            tracing::error!("a cancelled replay still keeps its calls: {}", refusal.message);
+        }
+        for kept in all.into_iter().filter(|kept| kept.state == State::Running) {
             tracing::info!(replay = kept.id, destination = kept.to, "a replay goes on");
             self.see_to(kept, None);
         }
@@ -294,8 +304,9 @@ impl Replays {
         .await?;
         drop(changing);
         let choice = self.choice(spec, &wish);
-        let choice = blocking(move || choice.look().map(|()| choice).map_err(refused_choice)).await?;
         self.seen_to().insert(id, Some(choice.clone()));
+        // Here, since it may take a while. Where it cannot be done now, the lane sends nothing until it can.
+        choice.refresh().await;
         Ok(choice)
     }
 
@@ -395,8 +406,13 @@ impl Replays {
         }
         let choice = self.seen_to().get(&kept.id).cloned().flatten();
         if let Some(trouble) = choice.and_then(|choice| choice.trouble()) {
-            let Refusal { message, remedy, .. } = refused_choice(trouble);
-            return Some(format!("{message}: {remedy}"));
+            let remedy = match trouble {
+                ChoiceError::Unreadable(_) => "see that the disk works",
+                ChoiceError::TooMany => {
+                    "cancel it, and start it for less time, for one --user, or with --all"
+                }
+            };
+            return Some(format!("{trouble}: {remedy}"));
         }
         let (_, status) = self.means.lanes.status().into_iter().find(|(name, _)| **name == *kept.to)?;
         match status.closed {
