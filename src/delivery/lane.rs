@@ -160,16 +160,10 @@ impl Lane {
                     }
                 }
                 claimed = work.services.queue.claim(work.lane(), room), if room > 0 => {
-                    if let Some(replay) = &work.role.replay {
-                        if claimed.is_empty() {
-                            return self.stop(now).await; // It is over, or the queue is closing.
-                        }
-                        if !replay.select.refresh().await {
-                            self.put_off(claimed);
-                            continue;
-                        }
+                    if self.is_replay() && claimed.is_empty() {
+                        return self.stop(now).await; // It is over, or the queue is closing.
                     }
-                    self.take_in(claimed);
+                    if self.can_choose().await { self.take_in(claimed) } else { self.put_off(claimed) }
                     tokio::task::yield_now().await; // A backlog of events to skip must not keep other lanes waiting.
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
@@ -298,6 +292,16 @@ impl Lane {
             }
         }
         settled.report(&self.work);
+    }
+
+    /// Whether a replay can choose from what it has claimed; not when it is told something meanwhile.
+    async fn can_choose(&mut self) -> bool {
+        let work = self.work.clone();
+        let Some(replay) = &work.role.replay else { return true };
+        tokio::select! {
+            can = replay.select.refresh() => can,
+            _ = self.commands.changed() => false,
+        }
     }
 
     /// Gives back what a replay cannot choose from now, for a while.

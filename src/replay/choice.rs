@@ -94,8 +94,13 @@ impl Choice {
 
     /// Takes in what was received since it was last asked. Blocks on the disk.
     pub fn look(&self) -> Result<(), ChoiceError> {
+        self.look_unless(&AtomicBool::new(false))
+    }
+
+    /// As [`Self::look`], unless nobody wants to know any more.
+    fn look_unless(&self, is_idle: &AtomicBool) -> Result<(), ChoiceError> {
         match &self.later {
-            Some(later) => later.look(&*self.queue, self.user.as_deref()),
+            Some(later) => later.look(&*self.queue, self.user.as_deref(), is_idle),
             None => Ok(()),
         }
     }
@@ -136,8 +141,9 @@ impl Choice {
 #[async_trait]
 impl Select for Arc<Choice> {
     async fn refresh(&self) -> bool {
-        let choice = self.clone();
-        let looked = match tokio::task::spawn_blocking(move || choice.look()).await {
+        let (choice, unwanted) = (self.clone(), Unwanted::default());
+        let is_idle = unwanted.0.clone();
+        let looked = match tokio::task::spawn_blocking(move || choice.look_unless(&is_idle)).await {
             Ok(looked) => looked,
             Err(error) => Err(ChoiceError::Unreadable(format!("a fault of the program: {error}"))),
         };
@@ -153,6 +159,16 @@ impl Select for Arc<Choice> {
     }
 }
 
+/// Ends a look that nobody waits for any more, once it is dropped.
+#[derive(Default)]
+struct Unwanted(Arc<AtomicBool>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 fn is_of(event: &Event, user: &str) -> bool {
     event.user_id() == Some(user) || event.anonymous_id() == Some(user)
 }
@@ -162,7 +178,12 @@ impl Later {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, queue: &dyn Runs<Arc<Event>>, user: Option<&str>) -> Result<(), ChoiceError> {
+    fn look(
+        &self,
+        queue: &dyn Runs<Arc<Event>>,
+        user: Option<&str>,
+        is_idle: &AtomicBool,
+    ) -> Result<(), ChoiceError> {
         let mut known = self.known();
         if self.is_stale.swap(false, Ordering::SeqCst) {
             *known = Known::nothing(self.range);
@@ -197,7 +218,7 @@ impl Later {
                 return Err(ChoiceError::TooMany);
             }
             known.next = Start::At(passage.next);
-            if passage.end {
+            if passage.end || is_idle.load(Ordering::SeqCst) {
                 return Ok(());
             }
         }

@@ -11,13 +11,19 @@ use crate::delivery::{Replay, Select};
 use crate::queue::Claimed;
 
 /// Chooses everything whole, once it can.
-pub struct Chooser {
-    pub is_ready: AtomicBool,
+#[derive(Default)]
+struct Chooser {
+    is_ready: AtomicBool,
+    /// Whether it never comes to know whether it can.
+    is_slow: AtomicBool,
 }
 
 #[async_trait]
 impl Select for Arc<Chooser> {
     async fn refresh(&self) -> bool {
+        if self.is_slow.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.is_ready.load(Ordering::SeqCst)
     }
 
@@ -41,7 +47,7 @@ impl Bench {
 
     /// Starts a replay that chooses everything.
     pub async fn replay(&self) -> Option<Arc<Notify>> {
-        self.replay_by(&Arc::new(Chooser { is_ready: true.into() })).await
+        self.replay_by(&Arc::new(Chooser { is_ready: true.into(), ..Chooser::default() })).await
     }
 }
 
@@ -51,7 +57,7 @@ async fn what_cannot_be_chosen_from_waits_and_uses_up_no_attempt() {
     *bench.queue.lane.lock().unwrap() = "replay:1";
     bench.add(&["a", "a", "bb"]);
     bench.go().await;
-    let chooser = Arc::new(Chooser { is_ready: false.into() });
+    let chooser = Arc::new(Chooser::default());
     bench.replay_by(&chooser).await.unwrap();
     bench.until(60_000).await;
     assert!(bench.vendor.requests().is_empty(), "{:?}", bench.vendor.requests());
@@ -59,6 +65,20 @@ async fn what_cannot_be_chosen_from_waits_and_uses_up_no_attempt() {
     bench.queue.drained().await;
     assert_eq!(bench.queue.ends(), vec![("Delivered".to_owned(), 1); 3]);
     assert!(bench.start.elapsed() < Duration::from_secs(62));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_looking_what_to_choose_stops_at_once_and_gives_back_what_it_had() {
+    let mut bench = bench(1, |_| Play::All(0, Outcome::Delivered));
+    *bench.queue.lane.lock().unwrap() = "replay:1";
+    bench.add(&["a"]);
+    bench.go().await;
+    bench.replay_by(&Arc::new(Chooser { is_slow: true.into(), ..Chooser::default() })).await.unwrap();
+    bench.until(1000).await;
+    assert_eq!(bench.queue.claimed(), 1);
+    let stop = bench.lanes.stop("replay:1", bench.start);
+    tokio::time::timeout(Duration::from_secs(60), stop).await.expect("it waits for the look");
+    assert_eq!((bench.queue.claimed(), bench.queue.unfinished()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
