@@ -189,9 +189,10 @@ impl DeadLetters {
             Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
             Some(_) => return Err(Refusal::wrong("limit is not a number", "give one from 1 to 1000")),
         };
-        let after = question.parameter("after").map(|id| self.id(id)).transpose()?;
+        let places = self.places();
+        let after = question.parameter("after").map(|id| self.id(&places, id)).transpose()?;
         let (mut letters, mut next) = (Vec::new(), None);
-        let walked = self.walk(&filter, after, |place, letter| {
+        let walked = self.walk(&places, &filter, after, |place, letter| {
             if letters.len() == limit {
                 return ControlFlow::Break(());
             }
@@ -206,7 +207,8 @@ impl DeadLetters {
     }
 
     fn show(&self, id: &str) -> Result<Value, Refusal> {
-        let (place, id_of_call) = self.id(id)?;
+        let places = self.places();
+        let (place, id_of_call) = self.id(&places, id)?;
         let Some(letter) = self.letter(&place, id_of_call) else {
             return Err(Refusal::unknown(
                 format!("{id} is no dead letter"),
@@ -234,8 +236,9 @@ impl DeadLetters {
             _ => None,
         };
         let mut filter = Filter::read(text, self.clock.now_ms())?;
+        let places = self.places();
         for id in body.get("ids").and_then(Value::as_array).into_iter().flatten() {
-            filter.ids.push(self.id(id.as_str().unwrap_or_default())?);
+            filter.ids.push(self.id(&places, id.as_str().unwrap_or_default())?);
         }
         if filter.is_empty() {
             return Err(Refusal::wrong(
@@ -246,7 +249,7 @@ impl DeadLetters {
         let limit = body.get("limit").and_then(Value::as_u64).unwrap_or(u64::MAX);
         let (mut matched, mut done) = (0_u64, 0);
         let mut chunk: Option<(Place, Vec<Id>)> = None;
-        let _ = self.walk(&filter, None, |place, letter| {
+        let _ = self.walk(&places, &filter, None, |place, letter| {
             if matched == limit {
                 return ControlFlow::Break(());
             }
@@ -266,6 +269,7 @@ impl DeadLetters {
     /// Goes through the letters that are meant, lane by lane, in the order of their calls.
     fn walk(
         &self,
+        places: &[Place],
         filter: &Filter,
         after: Option<(Place, Id)>,
         mut each: impl FnMut(&Place, Letter) -> ControlFlow<()>,
@@ -273,7 +277,6 @@ impl DeadLetters {
         if !filter.ids.is_empty() {
             return self.walk_ids(filter, each);
         }
-        let places = self.places();
         let start = after.as_ref().and_then(|(from, _)| places.iter().position(|one| one == from));
         for place in places.iter().skip(start.unwrap_or(0)).filter(|place| filter.takes_from(place)) {
             let mut at = after.as_ref().filter(|(from, _)| from == place).map(|(_, id)| *id);
@@ -306,7 +309,7 @@ impl DeadLetters {
     }
 
     /// A letter's id as people write it: the lane's name and a number.
-    fn id(&self, text: &str) -> Result<(Place, Id), Refusal> {
+    fn id(&self, places: &[Place], text: &str) -> Result<(Place, Id), Refusal> {
         let parts = text.rsplit_once(':').and_then(|(lane, seq)| Some((lane, seq.parse().ok()?)));
         let Some((lane, seq)) = parts else {
             return Err(Refusal::wrong(
@@ -314,8 +317,8 @@ impl DeadLetters {
                 "an id is like webhook:123; `fanout dead-letters list` shows them",
             ));
         };
-        match self.places().into_iter().find(|place| place.lane == lane) {
-            Some(place) => Ok((place, Id(seq))),
+        match places.iter().find(|place| place.lane == lane) {
+            Some(place) => Ok((place.clone(), Id(seq))),
             None => Err(Refusal::unknown(
                 format!("there is no destination or replay `{lane}`"),
                 format!(
