@@ -504,3 +504,27 @@ fn of_replays_that_ended_those_without_dead_letters_go_first() {
     assert!(rig.letters(&[]).is_empty());
     assert!(fanout.terminate());
 }
+
+#[test]
+fn a_replay_leaves_out_what_a_redrive_beside_it_has_delivered() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&strict("one"));
+    rig.accept(vec![call(0, "filler")]);
+    rig.accept(overlapping(1..2));
+    rig.traits("one", 2);
+    rig.sandbox.script(&json!([{"host": "one.example.com", "status": 400, "times": 1}]));
+    rig.accept(vec![call(2, "a")]);
+    rig.traits("one", 3);
+    let deadline = Instant::now() + PATIENCE;
+    while rig.letters(&[]).is_empty() {
+        assert!(Instant::now() < deadline, "it is no dead letter");
+    }
+    // Slow, so that the redrive is through between its first call and its second.
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--rate", "1 per 8 s"])["id"].clone();
+    rig.traits("one", 4);
+    assert_eq!(rig.says("dead-letters", &["redrive", "--user", "a"]), "redriven: 1 of 1\n");
+    assert_eq!(rig.traits("one", 5)[4].1, json!({"n": 2}));
+    assert_eq!(rig.traits("one", 6)[5].1, json!({"own1": 1}), "an old value would be put back");
+    rig.replay(&["cancel", &id.to_string()]);
+    assert!(fanout.terminate());
+}
