@@ -12,6 +12,7 @@ use super::record::Head;
 use super::runs::Run;
 use super::store::DeadRow;
 use super::tail::{Newest, Recent};
+use super::window::Slot;
 use super::{Claimed, Dead, Id};
 
 /// How many events are taken in before others have their turn.
@@ -129,10 +130,17 @@ impl<T: Clone> Feed<T> {
         self.run.map_or(end, |run| run.end.min(end))
     }
 
-    /// Ends the oldest deliveries that are not begun with a code, at most so many; hands out how many, and what is to be
-    /// done to come to more of them.
-    pub fn shed(&mut self, newest: &Newest<T>, count: usize, code: u8) -> (usize, Step) {
-        let shed = self.lane.shed(count, code);
+    /// Ends the oldest deliveries that are not begun as dead letters of a code, at most so many; hands out how many, and
+    /// what is to be done to come to more of them.
+    pub fn shed(&mut self, newest: &Newest<T>, count: usize, number: u8, wall_ms: i64) -> (usize, Step) {
+        let ended = self.lane.shed(count, number);
+        let shed = ended.len();
+        let row = |(seq, slot): (u64, Slot)| {
+            let Slot { order_key, received_at_ms } = slot;
+            let dead = Dead::default();
+            (seq, Some(DeadRow { seq, number, at_ms: wall_ms, order_key, received_at_ms, dead }))
+        };
+        self.dead.extend(ended.into_iter().map(row));
         if shed == count {
             return (shed, Step::Again);
         }

@@ -21,8 +21,6 @@ const GATHER: Duration = Duration::from_millis(50);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often at most it is said that a lane keeps more than it may.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
-/// Which part of the disk that may be used the calls of dead letters may take after their segments have gone.
-const KEPT_PART: u64 = 32;
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -88,7 +86,7 @@ impl Keeper {
             let mut state = lane.state();
             // A run is behind by its nature, and its calls are read from disk.
             if lane.run.is_none() {
-                low = low.min(state.lane.low());
+                low = low.min(state.lane.needed());
             }
             self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
             if let Some(delta) = state.lane.checkpoint() {
@@ -109,6 +107,7 @@ impl Keeper {
         }
         let batch = std::mem::take(&mut self.batch);
         self.next_code = next_code;
+        shared.idle_calls.store(true, Ordering::SeqCst);
         if !batch.sources.is_empty() {
             shared.sources_written();
         }
@@ -166,7 +165,7 @@ impl Keeper {
         if is_stalled || first_seq <= self.pruned_below {
             return;
         }
-        match shared.store.prune(&shared.lane_ids(), first_seq) {
+        match shared.store.prune(&shared.lane_ids(), self.pruned_below..first_seq) {
             Ok(()) => self.pruned_below = first_seq,
             Err(error) => tracing::warn!(%error, "old outcomes were not deleted"),
         }
@@ -174,12 +173,12 @@ impl Keeper {
 }
 
 impl Keeper {
-    /// Lets segments go, whose dead letters' calls are kept first.
+    /// Lets segments go; what is needed of their calls is kept first.
     fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
         shared.journal.leave_old(needed, now_ms);
         if let Err(error) = shared.forget_calls() {
-            tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
+            tracing::warn!(%error, "kept calls that nothing needs any more were not deleted");
         }
         loop {
             let below = shared.journal.leaves_below(needed, now_ms);
@@ -187,8 +186,11 @@ impl Keeper {
             if below <= first_seq {
                 return;
             }
-            let room = shared.journal.max_disk_bytes() / KEPT_PART;
-            if !shared.keep_calls_below(below, room) {
+            // It may take longer than settled deliveries should wait to be written down.
+            let mut between = || {
+                self.checkpoint(shared);
+            };
+            if !shared.keep_calls_below(below, &mut between) {
                 return;
             }
             shared.journal.retain(needed.min(below), now_ms);

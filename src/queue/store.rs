@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +18,13 @@ use super::chunks;
 use super::codes::UNREAD;
 use super::delta::{Delta, Row, Saved};
 use super::files::remedy;
-use super::runs::{Range, Run};
+use super::runs::{self, Run};
 use super::window::Shape;
 use super::{Code, Dead};
 
 mod letters;
+
+pub use letters::KeptCall;
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
@@ -279,7 +282,7 @@ impl Store {
                 let saved = Saved { base, begin, ..Saved::default() };
                 loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
             }
-            loaded.runs = runs(&tx)?;
+            loaded.runs = load_runs(&tx)?;
             let (counts, chunks, rows) =
                 (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
             for SavedLane { id, saved, .. } in &mut loaded.lanes {
@@ -345,7 +348,7 @@ impl Store {
         let SavedLane { id, name, active, saved } = lane;
         self.write(|tx| {
             tx.open_table(LANES)?.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
-            let Run { first, end, range: Range { since_ms, until_ms } } = *run;
+            let Run { first, end, range: runs::Range { since_ms, until_ms } } = *run;
             tx.open_table(RUNS)?.insert(id, (first, end, since_ms, until_ms))?;
             Ok(())
         })
@@ -373,15 +376,16 @@ impl Store {
         })
     }
 
-    /// Deletes the outcomes of sequences that the journal does not have any more.
-    pub fn prune(&self, lanes: &[u16], first_seq: u64) -> Result<(), StoreError> {
-        let before = first_seq >> Shape::CHUNK_BITS;
+    /// Deletes the outcomes of sequences in a range that the journal does not have any more, and the dead letters whose
+    /// calls are not kept.
+    pub fn prune(&self, lanes: &[u16], gone: Range<u64>) -> Result<(), StoreError> {
+        let before = gone.end >> Shape::CHUNK_BITS;
         self.write(|tx| {
             let mut chunks = tx.open_table(CHUNKS)?;
             for lane in lanes {
                 chunks.retain_in((*lane, 0)..(*lane, before), |_, _| false)?;
             }
-            Ok(())
+            letters::prune(tx, lanes, &gone)
         })
     }
 
@@ -482,12 +486,12 @@ fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 /// Reads which lanes are runs.
-fn runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
+fn load_runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
     let mut runs = BTreeMap::new();
     for entry in tx.open_table(RUNS)?.iter()? {
         let (lane, run) = entry?;
         let (first, end, since_ms, until_ms) = run.value();
-        runs.insert(lane.value(), Run { first, end, range: Range { since_ms, until_ms } });
+        runs.insert(lane.value(), Run { first, end, range: runs::Range { since_ms, until_ms } });
     }
     Ok(runs)
 }

@@ -92,6 +92,8 @@ enum Op {
     Shed(usize),
     Tick(i64),
     Checkpoint,
+    /// The journal lets go of what the lane does not need, but for what it holds.
+    LetGo,
     Crash,
 }
 
@@ -112,6 +114,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1usize..6).prop_map(Op::Shed),
         2 => (1i64..3000).prop_map(Op::Tick),
         2 => Just(Op::Checkpoint),
+        2 => Just(Op::LetGo),
         1 => Just(Op::Crash),
     ]
 }
@@ -133,6 +136,8 @@ struct World {
     due: BTreeMap<u64, i64>,
     /// Calls that only the rows of their deliveries know.
     gone: BTreeSet<u64>,
+    /// What the journal has let go of: everything below, but for these.
+    trimmed: (u64, BTreeSet<u64>),
     /// Deliveries that had been tried when an earlier one was opened again: they go first.
     begun: BTreeSet<u64>,
 }
@@ -153,6 +158,7 @@ impl World {
             attempts_on_disk: BTreeMap::new(),
             due: BTreeMap::new(),
             gone: BTreeSet::new(),
+            trimmed: (0, BTreeSet::new()),
             begun: BTreeSet::new(),
         };
         world.checkpoint();
@@ -201,6 +207,7 @@ impl World {
             Op::Shed(count) => self.shed(count),
             Op::Tick(ms) => self.now += ms,
             Op::Checkpoint => self.checkpoint(),
+            Op::LetGo => self.let_go(),
             Op::Crash => self.crash(),
         }
         self.check();
@@ -255,7 +262,10 @@ impl World {
 
     fn take_in(&mut self, count: usize) {
         let next = self.lane.next();
-        let there = self.journal.iter().filter(|(seq, _)| *seq >= next && !self.gone.contains(seq));
+        let there = self
+            .journal
+            .iter()
+            .filter(|(seq, _)| *seq >= next.max(self.trimmed.0) && !self.gone.contains(seq));
         for (seq, key) in there.take(count) {
             if !self.lane.take_in(*seq, *key, *seq as i64) {
                 return;
@@ -269,7 +279,10 @@ impl World {
     /// Reads a block of the journal again, if that is wanted.
     fn search(&mut self, block: usize) -> bool {
         let Some(search) = self.lane.search() else { return false };
-        let block: Vec<_> = self.journal.iter().filter(|(seq, _)| *seq >= search.from).take(block).collect();
+        let (below, kept) = &self.trimmed;
+        let is_there = |seq: &u64| seq >= below || kept.contains(seq);
+        let there = self.journal.iter().filter(|(seq, _)| *seq >= search.from && is_there(seq));
+        let block: Vec<_> = there.take(block).collect();
         let mut found =
             Found { events: Vec::new(), next: block.last().map_or(search.to, |(seq, _)| seq + 1) };
         for (seq, _) in block.iter().filter(|(seq, key)| *key == search.order_key && *seq < search.to) {
@@ -295,7 +308,7 @@ impl World {
         let oldest: Vec<_> = known.filter(|seq| !self.final_now.contains_key(seq) && !begun(seq)).collect();
         let oldest: Vec<_> =
             oldest.into_iter().filter(|seq| !self.lane.redriven.contains_key(seq)).take(count).collect();
-        assert_eq!(self.lane.shed(count, BACKLOG), oldest.len());
+        assert_eq!(self.lane.shed(count, BACKLOG).len(), oldest.len());
         self.final_now.extend(oldest.into_iter().map(|seq| (seq, BACKLOG)));
     }
 
@@ -336,6 +349,20 @@ impl World {
             *most = (*most).max(*attempts);
         }
         assert_eq!(self.lane.checkpoint(), None, "nothing changed since");
+    }
+
+    fn let_go(&mut self) {
+        let below = self.disk.needed;
+        let held = self.lane.held_below(below);
+        let (before, kept) = &self.trimmed;
+        let there = self.journal.iter().filter(|(seq, _)| *seq >= *before || kept.contains(seq));
+        let needed = there.filter(|(seq, _)| *seq < below && !self.final_on_disk.contains_key(seq));
+        let needed: BTreeMap<u64, u64> = needed.copied().collect();
+        for (seq, key) in &needed {
+            let is_held = held.has(*seq, *key) || self.final_now.contains_key(seq);
+            assert!(is_held, "{seq} is not finished and would be gone");
+        }
+        self.trimmed = (below.max(*before), needed.into_keys().collect());
     }
 
     fn crash(&mut self) {
@@ -525,7 +552,8 @@ fn later_events_of_a_parked_key_stay_behind_it_across_a_restart() {
     }
     assert_eq!(lane.parked(), 4);
     disk.write(lane.checkpoint().unwrap(), TINY.shape);
-    assert_eq!((disk.saved.base, disk.needed), (4, 0));
+    assert_eq!((disk.saved.base, disk.needed), (4, 4), "the journal may let go of them");
+    assert_eq!(lane.held_below(4).calls, [0, 1, 2, 3].into(), "when they are kept elsewhere");
 
     let mut lane = Lane::resume(TINY, disk.saved(TINY.shape));
     assert_eq!(lane.claim(0), None, "the head waits, and the others behind it");

@@ -92,9 +92,9 @@ fn outcomes_of_parked_events_are_added_to_their_chunk() {
     assert_eq!(states, [DELIVERED, SUBMITTED, DELIVERED, DELIVERED, UNREAD]);
     assert!(store.load().unwrap().lanes[0].saved.rows.is_empty());
 
-    store.prune(&[1], 4095).unwrap();
+    store.prune(&[1], 0..4095).unwrap();
     assert_eq!(store.outcome(1, 0).unwrap(), DELIVERED);
-    store.prune(&[1], 4096).unwrap();
+    store.prune(&[1], 0..4096).unwrap();
     assert_eq!(store.outcome(1, 0).unwrap(), UNREAD);
 }
 
