@@ -23,6 +23,9 @@ const NEAR: usize = 16 << 10;
 #[derive(Default)]
 pub struct Trail {
     keys: HashMap<u64, VecDeque<u64>>,
+    /// What was read: from this sequence on,
+    from: u64,
+    /// and below this one.
     read_to: u64,
 }
 
@@ -35,6 +38,15 @@ impl Trail {
             }
         }
         self.read_to = head.seq + 1;
+    }
+}
+
+impl<T: Clone> Cell<T> {
+    /// What was read for deliveries that were opened again takes memory that is not needed when none is open.
+    pub fn forget_trail(&self) {
+        if self.state().lane.redriven().0.is_none() {
+            *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = Trail::default();
+        }
     }
 }
 
@@ -183,26 +195,33 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     fn later(&self, cell: &Cell<T>, head: &Head) -> Result<Vec<(Id, T)>, Unread> {
         // The outcomes of what has left the window are asked of the disk.
-        self.keeper().checkpoint(self);
+        if !self.keeper().checkpoint(self) {
+            return Err(Unread::OutOfDate);
+        }
         let trail = self.trail(cell, head)?;
         let seqs = trail.keys.get(&head.order_key).cloned().unwrap_or_default();
         drop(trail);
-        let mut near = Vec::new();
-        let taken = seqs.into_iter().filter(|seq| *seq > head.seq && self.was_taken(cell, *seq));
-        let found = taken.filter_map(|seq| {
-            let (head, body) = self.call(seq, &mut near)?;
-            Some((Id(seq), self.decode(&head, &body)?))
-        });
-        Ok(found.collect())
+        let (mut near, mut found) = (Vec::new(), Vec::new());
+        for seq in seqs.into_iter().filter(|seq| *seq > head.seq) {
+            if !self.was_taken(cell, seq)? {
+                continue;
+            }
+            let call = self.find_call(seq, &mut near)?;
+            let payload = call.and_then(|(head, body)| self.decode(&head, &body));
+            found.extend(payload.map(|payload| (Id(seq), payload)));
+        }
+        Ok(found)
     }
 
     /// Reads on where the trail ends, or again from the oldest delivery on where it lacks this order key.
     fn trail<'c>(&self, cell: &'c Cell<T>, head: &Head) -> Result<MutexGuard<'c, Trail>, Unread> {
         let mut trail = cell.trail.lock().unwrap_or_else(PoisonError::into_inner);
-        if !trail.keys.contains_key(&head.order_key) || trail.read_to <= head.seq {
+        let was_read = (trail.from..trail.read_to).contains(&head.seq);
+        if !trail.keys.contains_key(&head.order_key) || !was_read {
             let (lowest, keys) = cell.state().lane.redriven();
             trail.keys = keys.into_iter().chain([head.order_key]).map(|key| (key, VecDeque::new())).collect();
-            trail.read_to = lowest.map_or(head.seq, |lowest| lowest.min(head.seq));
+            trail.from = lowest.map_or(head.seq, |lowest| lowest.min(head.seq));
+            trail.read_to = trail.from;
         }
         loop {
             let block = self.journal.read(trail.read_to, BLOCK)?;
@@ -214,13 +233,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     /// Whether the vendor has what this delivery of the lane says.
-    fn was_taken(&self, cell: &Cell<T>, seq: u64) -> bool {
+    fn was_taken(&self, cell: &Cell<T>, seq: u64) -> Result<bool, StoreError> {
         let is_taken = |state: u8| matches!(state, DELIVERED | SUBMITTED | SUPPRESSED);
         let feed = cell.state();
         if feed.lane.has(seq) {
-            return is_taken(feed.lane.state(seq));
+            return Ok(is_taken(feed.lane.state(seq)));
         }
         drop(feed);
-        self.store.outcome(cell.id, seq).is_ok_and(is_taken)
+        Ok(is_taken(self.store.outcome(cell.id, seq)?))
     }
 }

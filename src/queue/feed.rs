@@ -74,6 +74,8 @@ pub struct Feed<T> {
     /// The last step was a search: what is ready goes first now.
     searched: bool,
     fetched: HashMap<u64, Result<Found<T>, u8>>,
+    /// They were fetched since something was last handed out.
+    has_fetched: bool,
     /// When the next event was received, for a lane that does not claim.
     next_received: Option<(u64, i64)>,
 }
@@ -82,7 +84,7 @@ impl<T: Clone> Feed<T> {
     pub fn new(lane: Lane, run: Option<Run>, own_bytes: usize) -> Self {
         let own = Recent::new(lane.next(), own_bytes);
         let (dead, fetched) = (Vec::new(), HashMap::new());
-        Self { lane, dead, run, own, searched: false, fetched, next_received: None }
+        Self { lane, dead, run, own, searched: false, fetched, has_fetched: false, next_received: None }
     }
 
     /// Takes in what there is, and hands out what may be claimed.
@@ -227,6 +229,10 @@ impl<T: Clone> Feed<T> {
     }
 
     fn hand_out(&mut self, newest: &Recent<T>, max: usize, now_ms: i64) -> Step<T> {
+        if std::mem::take(&mut self.has_fetched) {
+            // Before what has fallen due since: else one would be fetched after the other and none handed out.
+            self.lane.put_first(|seq| self.fetched.contains_key(&seq));
+        }
         let mut out = Vec::with_capacity(self.lane.ready_count().min(max));
         while let Some(seq) = self.lane.next_ready().filter(|_| out.len() < max) {
             let payload = match self.payload(newest, seq) {
@@ -320,6 +326,7 @@ impl<T: Clone> Feed<T> {
         // What is left of an earlier time is not kept, so that this stays as small as one read.
         let ready = fetched.into_iter().filter(|(seq, _)| self.lane.is_ready(*seq));
         self.fetched = ready.collect();
+        self.has_fetched = true;
     }
 
     /// When the next event was received that the lane has not taken in, read with `read` unless it is known.

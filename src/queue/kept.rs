@@ -3,6 +3,7 @@
 //! that one user who keeps failing does not hold back everybody's calls.
 
 use std::error::Error;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::journal::Stored;
@@ -18,10 +19,25 @@ const DEAD_PART: u64 = 32;
 /// and which those of deliveries that are not finished.
 const OPEN_PART: u64 = 16;
 
+/// How many bytes of calls may be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Of deliveries that are not finished.
+    pub open: u64,
+    /// Of dead letters alone.
+    pub dead: u64,
+}
+
+impl Room {
+    /// Of a disk of which so many bytes may be used.
+    pub fn of(max_disk_bytes: u64) -> Self {
+        Self { open: max_disk_bytes / OPEN_PART, dead: max_disk_bytes / DEAD_PART }
+    }
+}
+
 /// What of a range of calls is needed, and by whom.
 struct Needed {
-    first: u64,
-    below: u64,
+    range: Range<u64>,
     /// By lanes that have gone past them.
     open: Vec<Held>,
     /// By dead letters: sequences, rising.
@@ -45,7 +61,7 @@ impl Needed {
 
     /// From where to read on for what is not kept yet.
     fn next(&self, from: u64) -> Option<u64> {
-        if from >= self.below {
+        if from >= self.range.end {
             return None;
         }
         if self.open.iter().any(|held| !held.left.is_empty()) {
@@ -53,10 +69,9 @@ impl Needed {
         }
         let at = self.dead.partition_point(|seq| *seq < from);
         let dead = self.dead.iter().skip(at).find(|seq| !self.is_kept(**seq)).copied();
-        let open = self
-            .open
-            .iter()
-            .filter_map(|held| held.calls.range(from..self.below).find(|seq| !self.is_kept(**seq)).copied());
+        let open = self.open.iter().filter_map(|held| {
+            held.calls.range(from..self.range.end).find(|seq| !self.is_kept(**seq)).copied()
+        });
         open.chain(dead).min()
     }
 
@@ -88,40 +103,26 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         self.store.call(seq)
     }
 
-    /// Keeps what is needed of the calls below a sequence, since their segments are about to go; `between` is called now
-    /// and then meanwhile. `false` if that failed; then the segments must stay.
-    pub fn keep_calls_below(&self, below: u64, between: &mut dyn FnMut()) -> bool {
-        let most = self.journal.max_disk_bytes();
-        let kept = self.try_keep_calls_below(below, most / OPEN_PART, between);
-        let dropped = kept.and_then(|needed| Ok(self.drop_letters(&needed.too_many_for(most / DEAD_PART))?));
-        dropped
-            .inspect_err(|error| tracing::warn!(%error, "segments stay: calls in them cannot be kept"))
-            .is_ok()
-    }
-
-    fn try_keep_calls_below(
+    /// Keeps what is needed of the calls below a sequence, since their segments are about to go. `checkpoint` writes down
+    /// what the lanes have done and says whether it is written; it is called now and then meanwhile. After an error the
+    /// segments must stay.
+    pub fn keep_calls_below(
         &self,
         below: u64,
-        most_open: u64,
-        between: &mut dyn FnMut(),
-    ) -> Result<Needed, Box<dyn Error>> {
-        let first = self.journal.first_seq();
-        let mut needed = Needed {
-            first,
-            below,
-            open: self.lanes().iter().map(|cell| cell.state().lane.held_below(below)).collect(),
-            dead: self.store.dead_between(&self.lane_ids(), first..below, self.number_of_backlog())?,
-            kept: self.store.kept_calls()?,
-        };
+        room: Room,
+        checkpoint: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let range = self.journal.first_seq()..below;
+        let mut needed = self.needed(range, self.number_of_backlog(), checkpoint)?;
         let mut open_bytes = needed.open_bytes();
         let (mut calls, mut bytes, mut added) = (Vec::new(), 0, Vec::new());
-        let mut from = needed.first;
+        let mut from = needed.range.start;
         while let Some(next) = needed.next(from) {
             // What cannot be read now may be readable later: until then its segment stays.
             let block = self.journal.read(next, BLOCK)?;
             let Some((last, _)) = block.last() else { break };
             from = last.seq + 1;
-            for (head, body) in block.into_iter().filter(|(head, _)| head.seq < below) {
+            for (head, body) in block.into_iter().filter(|(head, _)| needed.range.contains(&head.seq)) {
                 if !needed.has(head.seq, head.order_key) || needed.is_kept(head.seq) {
                     continue;
                 }
@@ -132,19 +133,20 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 added.push(KeptCall { seq: head.seq, order_key: head.order_key, bytes: body.len() as u64 });
                 calls.push((head, body));
             }
-            if open_bytes > most_open {
+            if open_bytes > room.open {
                 return Err(too_much_open(open_bytes).into());
             }
             if bytes > KEPT_AT_ONCE {
                 self.store.keep_calls(&std::mem::take(&mut calls))?;
                 bytes = 0;
-                between();
+                // It may take longer than settled deliveries should wait to be written down.
+                checkpoint();
             }
         }
         self.store.keep_calls(&calls)?;
         needed.kept.extend(added);
         needed.kept.sort_unstable_by_key(|call| call.seq);
-        Ok(needed)
+        Ok(self.drop_letters(&needed.too_many_for(room.dead))?)
     }
 
     fn number_of_backlog(&self) -> Option<u8> {
@@ -163,24 +165,38 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         self.store.drop_letters(&self.lane_ids(), seqs)
     }
 
-    /// Forgets kept calls that no dead letter and no open delivery needs.
-    pub fn forget_calls(&self) -> Result<(), StoreError> {
+    /// What is needed of a range, by what the disk and the lanes know; of dead letters those but of one code's number.
+    fn needed(
+        &self,
+        range: Range<u64>,
+        without: Option<u8>,
+        checkpoint: &mut dyn FnMut() -> bool,
+    ) -> Result<Needed, Box<dyn Error>> {
+        // In this order: what ends meanwhile counts as open, and what had ended is written down, so that neither a crash
+        // opens it again nor its dead letter is missed.
+        let open = self.lanes().iter().map(|cell| cell.state().lane.held_below(range.end)).collect();
+        if !checkpoint() {
+            return Err("the lanes' state cannot be written down".into());
+        }
+        let dead = self.store.dead_between(&self.lane_ids(), range.clone(), without)?;
+        Ok(Needed { range, open, dead, kept: self.store.kept_calls()? })
+    }
+
+    /// Forgets kept calls that no dead letter and no open delivery needs. For `checkpoint` see
+    /// [`Self::keep_calls_below`].
+    pub fn forget_calls(&self, mut checkpoint: impl FnMut() -> bool) -> Result<(), Box<dyn Error>> {
         if !self.idle_calls.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
         let kept = self.store.kept_calls()?;
         let (Some(first), Some(last)) = (kept.first(), kept.last()) else { return Ok(()) };
-        let (first, below) = (first.seq, last.seq + 1);
-        let needed = Needed {
-            first,
-            below,
-            open: self.lanes().iter().map(|cell| cell.state().lane.held_below(below)).collect(),
-            dead: self.store.dead_between(&self.lane_ids(), first..below, None)?,
-            kept,
-        };
+        let needed = self.needed(first.seq..last.seq + 1, None, &mut checkpoint)?;
         let idle = |call: &&KeptCall| !needed.has(call.seq, call.order_key);
         let forget: Vec<u64> = needed.kept.iter().filter(idle).map(|call| call.seq).collect();
-        if forget.is_empty() { Ok(()) } else { self.store.forget_calls(&forget) }
+        if !forget.is_empty() {
+            self.store.forget_calls(&forget)?;
+        }
+        Ok(())
     }
 }
 

@@ -375,6 +375,16 @@ impl Lane {
         self.ready.front().copied()
     }
 
+    /// Has those that may be claimed now and are picked claimed before the others.
+    pub fn put_first(&mut self, is_picked: impl Fn(u64) -> bool) {
+        if self.ready.front().is_some_and(|seq| !is_picked(*seq)) {
+            let (picked, others): (VecDeque<u64>, VecDeque<u64>) =
+                self.ready.iter().partition(|seq| is_picked(**seq));
+            self.ready = picked;
+            self.ready.extend(others);
+        }
+    }
+
     /// Whether this delivery may be claimed now.
     pub fn is_ready(&self, seq: u64) -> bool {
         let gate = self.slot(seq).and_then(|slot| self.gates.get(&slot.order_key));

@@ -23,6 +23,9 @@ pub enum Unread {
     /// What is kept beside it.
     #[error(transparent)]
     Kept(#[from] StoreError),
+    /// What the lanes have done is not written down, and what is written is out of date.
+    #[error("the lanes' state cannot be written down; see the errors about that file")]
+    OutOfDate,
 }
 
 impl<T: Clone + Send + Sync + 'static> Shared<T> {

@@ -311,8 +311,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             );
         }
         if !keeper.checkpoint(self) {
-            // It is tried again with the next checkpoint; the lane goes with the next change of lanes.
-            return Ok(());
+            return Err(OpenError::NotWritten);
         }
         for cell in removed {
             write(&self.lanes).remove(&cell.name);

@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
@@ -28,6 +29,8 @@ pub use letters::KeptCall;
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
+/// Less than this is not worth making the file smaller: bytes.
+const WORTH_GIVING_BACK: u64 = 8 << 20;
 /// How much of the file is kept in memory: bytes.
 const CACHE: usize = 4 << 20;
 
@@ -186,6 +189,8 @@ pub struct Store {
     path: PathBuf,
     open: Opener,
     database: Mutex<Option<Database>>,
+    /// Bytes of what was deleted at somebody's wish or is needed no more, since the file was last made smaller.
+    freed: AtomicU64,
 }
 
 impl Store {
@@ -204,7 +209,8 @@ impl Store {
     }
 
     fn with_opener(path: &Path, open: Opener) -> Result<Self, StoreError> {
-        let store = Self { path: path.to_owned(), open, database: Mutex::new(None) };
+        let store =
+            Self { path: path.to_owned(), open, database: Mutex::new(None), freed: AtomicU64::new(0) };
         store.prepare()?;
         Ok(store)
     }
@@ -231,13 +237,13 @@ impl Store {
     }
 
     /// Runs `work` on the open file; after a failure the next call opens it again.
-    fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
+    fn with<R>(&self, work: impl FnOnce(&mut Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
         let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match place.take() {
+        let mut database = match place.take() {
             Some(database) => database,
             None => (self.open)().map_err(|error| self.error(error))?,
         };
-        let result = work(&database).map_err(|error| self.error(error))?;
+        let result = work(&mut database).map_err(|error| self.error(error))?;
         *place = Some(database);
         Ok(result)
     }
@@ -307,11 +313,12 @@ impl Store {
 
     /// Writes a batch, all or nothing.
     pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut freed = 0;
         self.write(|tx| {
             for (lane, delta) in &batch.lanes {
                 write_delta(tx, *lane, delta)?;
             }
-            letters::write(tx, &batch.dead)?;
+            freed = letters::write(tx, &batch.dead)?;
             let mut codes = tx.open_table(CODES)?;
             for (number, code) in &batch.codes {
                 match code {
@@ -329,7 +336,9 @@ impl Store {
                 tx.open_table(META)?.insert("total", bytes.as_slice())?;
             }
             Ok(())
-        })
+        })?;
+        self.freed.fetch_add(freed, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Writes down that lanes exist and where they stand, or that they were removed; not their other state.
@@ -415,6 +424,17 @@ impl Store {
             tx.open_table(VALUES)?.insert(key, value)?;
             Ok(())
         })
+    }
+
+    /// Makes the file smaller if much of it was deleted: it keeps its length otherwise, and counts with it. May take
+    /// seconds.
+    pub fn give_room_back(&self) -> Result<(), StoreError> {
+        let freed = self.freed.load(Ordering::Relaxed);
+        if freed < WORTH_GIVING_BACK || freed < self.disk_bytes() / 4 {
+            return Ok(());
+        }
+        self.freed.store(0, Ordering::Relaxed);
+        self.with(|database| Ok(database.compact().map(drop)?))
     }
 
     /// Bytes on disk.

@@ -12,6 +12,8 @@ use crate::queue::faults::FaultyFiles;
 use crate::queue::runs::{Range, RunInfo, Runs};
 use crate::queue::{Code, Dead};
 
+mod combined;
+
 /// A directory and a clock.
 struct Dir {
     dir: tempfile::TempDir,

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use redb::{
     ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
@@ -22,6 +23,9 @@ const MAX_ANSWER: usize = 512;
 const MAX_REQUEST: usize = 4096;
 /// The longest reason of a dead letter: bytes, for 300 characters.
 const MAX_REASON: usize = 1200;
+
+/// What a row takes besides its texts, about: bytes.
+const ROW: usize = 40;
 
 /// Lane, sequence → code, attempts, died at, reason, answer.
 type DeadValue = (u8, u32, i64, &'static str, &'static str);
@@ -73,17 +77,18 @@ pub fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Writes rows, or deletes them, one after the other.
-pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> Result<(), redb::Error> {
+/// Writes rows, or deletes them, one after the other. Hands out about how many bytes were deleted.
+pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> Result<u64, redb::Error> {
     if changes.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
+    let mut freed = 0;
     let (mut dead, mut more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
     for (lane, seq, row) in changes {
         let key = (*lane, *seq);
         let Some(DeadRow { number, at_ms, order_key, received_at_ms, dead: letter, .. }) = row else {
-            dead.remove(key)?;
-            more.remove(key)?;
+            freed += dead.remove(key)?.map_or(0, |row| row.value().3.len() + row.value().4.len() + ROW);
+            freed += more.remove(key)?.map_or(0, |row| row.value().3.map_or(0, str::len) + ROW);
             continue;
         };
         let (reason, answer) = (cut(&letter.reason, MAX_REASON), cut(&letter.answer, MAX_ANSWER));
@@ -94,7 +99,7 @@ pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> 
         let request = letter.request.as_deref().map(|request| cut(request, MAX_REQUEST));
         more.insert(key, (letter.first_attempt_at_ms, *order_key, *received_at_ms, request))?;
     }
-    Ok(())
+    Ok(freed as u64)
 }
 
 /// Writes which deliveries were opened again.
@@ -241,7 +246,9 @@ impl Store {
 
     /// Forgets kept calls.
     pub fn forget_calls(&self, seqs: &[u64]) -> Result<(), StoreError> {
-        self.write(|tx| forget(tx, seqs))
+        let freed = self.write(|tx| forget(tx, seqs))?;
+        self.freed.fetch_add(freed, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Forgets kept calls and the dead letters of these lanes that had them.
@@ -252,18 +259,21 @@ impl Store {
                 dead.remove(key)?;
                 more.remove(key)?;
             }
-            forget(tx, seqs)
+            // Others soon take their place: the file stays as it is.
+            forget(tx, seqs).map(drop)
         })
     }
 }
 
-fn forget(tx: &WriteTransaction, seqs: &[u64]) -> Result<(), redb::Error> {
+/// Hands out how many bytes they had.
+fn forget(tx: &WriteTransaction, seqs: &[u64]) -> Result<u64, redb::Error> {
     let (mut table, mut index) = (tx.open_table(CALLS)?, tx.open_table(INDEX)?);
+    let mut freed = 0;
     for seq in seqs {
         table.remove(*seq)?;
-        index.remove(*seq)?;
+        freed += index.remove(*seq)?.map_or(0, |call| call.value().1);
     }
-    Ok(())
+    Ok(freed)
 }
 
 /// Deletes the dead letters in a range that the journal has let go of, whose calls are not kept.

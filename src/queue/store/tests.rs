@@ -241,6 +241,20 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_purge_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    let dead = Dead { code: "rejected".into(), reason: "x".repeat(300), attempts: 3, ..Dead::default() };
+    let row = |seq| DeadRow { seq, number: FIRST_FREE, at_ms: 5, dead: dead.clone(), ..DeadRow::default() };
+    let write = |dead| store.commit(&Batch { dead, ..Batch::default() }).unwrap();
+    write((0..50_000).map(|seq| (1, seq, Some(row(seq)))).collect());
+    let full = store.disk_bytes();
+    write((0..50_000).map(|seq| (1, seq, None)).collect());
+    store.give_room_back().unwrap();
+    assert!(store.disk_bytes() < full / 2, "{full} bytes, and after the purge {}", store.disk_bytes());
+}
+
+#[test]
 fn a_file_from_before_dead_letters_could_be_redriven_gets_what_it_lacks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
