@@ -210,3 +210,54 @@ async fn what_a_lane_may_keep_reaches_the_queue() {
     bench.lanes.start_disabled("vendor".into(), bench.start).await;
     assert_eq!(bench.queue.limits.lock().unwrap().max_backlog, None);
 }
+
+/// A vendor that answers with this whatever it is sent about bad users, and takes the rest.
+fn bad_for(users: &[String], outcome: Outcome) -> Play {
+    let is_bad = users.iter().any(|user| user.starts_with("bad"));
+    Play::All(5, if is_bad { outcome } else { Outcome::Delivered })
+}
+
+/// Adds an event of a bad user who has no other.
+fn add_bad(bench: &Bench, user: u64) {
+    let text = format!(r#"{{"type":"identify","userId":"bad {user}","messageId":"m"}}"#);
+    bench.queue.add_call(2_000_000 + user, &text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_always_fail_do_not_keep_a_vendor_that_is_back_from_the_others() {
+    let mut bench =
+        bench(1, |(_, at, users)| if *at < 60_000 { Play::All(5, RETRY) } else { bad_for(users, RETRY) });
+    (0..30).for_each(|user| add_bad(&bench, user));
+    bench.go().await;
+    bench.until(10_000).await;
+    assert_eq!(bench.status().closed, Some(Cause::Failing));
+    crowd(&bench);
+    bench.until(HOUR).await;
+    assert_eq!(bench.counts.of("delivered", ""), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_whose_events_always_fail_end_in_their_time_at_a_quiet_destination_too() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, RETRY));
+    bench.spec.policy.retry_for = Duration::from_secs(3600);
+    (0..10).for_each(|user| add_bad(&bench, user));
+    bench.go().await;
+    for minute in 1..120 {
+        bench.until(minute * 60_000).await;
+        bench.add_numbered(minute);
+    }
+    bench.queue.drained().await;
+    assert_eq!((bench.counts.of("delivered", ""), bench.counts.of("dead", "expired")), (119, 10));
+    assert!(bench.start.elapsed() < Duration::from_millis(3 * HOUR), "{:?}", bench.start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_refused_alone_do_not_stand_in_the_way_of_the_others_and_end_in_their_time() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    bench.spec.policy.retry_for = Duration::from_secs(60);
+    (0..20).for_each(|user| add_bad(&bench, user));
+    (0..200).for_each(|user| bench.add_numbered(user));
+    bench.go().await;
+    bench.until(HOUR).await;
+    assert_eq!((bench.counts.of("delivered", ""), bench.counts.of("dead", "expired")), (200, 20));
+}
