@@ -213,7 +213,16 @@ impl Lane {
             self.gate.probe_sent();
         }
         self.gate.observe(signs, probe, now, (self.work.services.random)());
+        self.hold_back(now);
+    }
+
+    /// Nothing more goes that is not under way, where the gate says so.
+    fn hold_back(&mut self, now: std::time::Instant) {
+        if let Some((Cause::Throttled, until)) = self.gate.closed(now) {
+            self.work.role.beside.limiter.hold(Instant::from_std(until));
+        }
         if !self.gate_is_free() {
+            // The time in which nothing goes must not count as time in which they are tried.
             self.release_waiting();
         }
     }
@@ -396,10 +405,7 @@ impl Lane {
             Some(Change::Closed(Cause::Failing)) => self.pace.restart(),
             _ => {}
         }
-        if !self.gate_is_free() {
-            // The time in which nothing goes must not count as time in which they are tried.
-            self.release_waiting();
-        }
+        self.hold_back(now);
     }
 
     fn set_pace(&mut self, signs: Signs, busy: bool, took: Duration, now: std::time::Instant) {

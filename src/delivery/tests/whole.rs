@@ -261,3 +261,20 @@ async fn events_that_are_refused_alone_do_not_stand_in_the_way_of_the_others_and
     bench.until(HOUR).await;
     assert_eq!((bench.counts.of("delivered", ""), bench.counts.of("dead", "expired")), (200, 20));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_rate_is_not_sent_into_a_pause_that_the_vendor_asks_for() {
+    let rates = vec![Rate { count: 1, unit: RateUnit::Items, per: Duration::from_secs(1), per_user: false }];
+    let limits = Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates };
+    let mut bench = bench_with(limits, |(number, ..)| {
+        Play::All(0, if *number == 1 { throttled(Some(60)) } else { Outcome::Delivered })
+    });
+    crowd(&bench);
+    bench.go().await;
+    bench.until(59_000).await;
+    assert_eq!(bench.vendor.times(), [0]);
+    bench.queue.drained().await;
+    let times = bench.vendor.times();
+    assert!(times[1] >= 60_000 && times.windows(2).all(|pair| pair[1] - pair[0] >= 999), "{times:?}");
+    assert!(bench.queue.ends().iter().all(|end| *end == ("Delivered".to_owned(), 1)));
+}
