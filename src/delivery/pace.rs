@@ -11,7 +11,7 @@ const BEGIN: f64 = 4.0;
 const HALF: f64 = 0.5;
 /// and when it has become slow.
 const SLOWER: f64 = 0.8;
-/// Slow answers alone never bring it below this: answers differ for other reasons too.
+/// Slow answers alone never bring it below this, nor keep it there: answers differ for other reasons too.
 const SLOW_LEAST: f64 = 2.0;
 /// How much of the short moving latency each answer makes up.
 const MOVING: f64 = 0.2;
@@ -80,8 +80,8 @@ impl Pace {
         match ended {
             Ended::Badly => self.cut(HALF, 1.0, now),
             Ended::Well { took, busy } => {
-                if self.is_slow(took.as_secs_f64(), now) {
-                    self.cut(SLOWER, SLOW_LEAST.min(self.limit), now);
+                if self.is_slow(took.as_secs_f64(), now) && self.limit > SLOW_LEAST {
+                    self.cut(SLOWER, SLOW_LEAST, now);
                 } else if busy {
                     self.limit = (self.limit + 1.0 / self.limit).min(self.cap);
                 }
@@ -176,6 +176,17 @@ mod tests {
         assert_eq!(after(&mut pace, start, &slow), 2);
         let later: Vec<_> = (0..200).map(|n| (130_000 + n * 100, well(900))).collect();
         assert_eq!(after(&mut pace, start, &later), 16);
+    }
+
+    #[test]
+    fn answers_that_differ_for_other_reasons_do_not_keep_it_at_one() {
+        let start = Instant::now();
+        let mut pace = Pace::new(16, start);
+        pace.observe(well(10), start);
+        pace.restart();
+        // What the vendor refuses, it refuses quickly.
+        let steps: Vec<_> = (0..600).map(|n| (n * 1000, well(if n % 20 == 19 { 10 } else { 900 }))).collect();
+        assert_eq!(after(&mut pace, start, &steps), 2);
     }
 
     #[test]
