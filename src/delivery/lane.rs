@@ -456,8 +456,7 @@ impl Lane {
 
     fn release_waiting(&mut self) {
         let mut settled = Settlement::default();
-        // The last first: each goes to the front again.
-        for ticket in self.waiting.clear().into_iter().rev() {
+        for ticket in self.waiting.clear() {
             settled.release(ticket.id);
         }
         settled.report(&self.work);
@@ -481,9 +480,10 @@ impl Lane {
             self.finish(joined);
         }
         let mut settled = Settlement::default();
-        for ticket in self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets) {
-            settled.release(ticket.id);
-        }
+        let in_flight = self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets);
+        let mut ids: Vec<_> = in_flight.map(|ticket| ticket.id).collect();
+        ids.sort_unstable();
+        ids.into_iter().for_each(|id| settled.release(id));
         settled.report(&self.work);
         self.publish(false);
         self.forget_cause();

@@ -234,10 +234,12 @@ impl Settlement {
         self.settled.push((id, Settled::Wait { at_ms }));
     }
 
-    pub(super) fn report(self, work: &Work) {
+    pub(super) fn report(mut self, work: &Work) {
         if self.settled.is_empty() {
             return;
         }
+        // The last first: what is given back goes to the front again, one by one.
+        self.settled.reverse();
         if let Some(suppression) = &work.suppression {
             suppression.settled(&self.settled, work.services.clock.now_ms());
         }
