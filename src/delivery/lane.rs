@@ -372,6 +372,7 @@ impl Lane {
         let now = Instant::now().into_std();
         let own_ms = self.own_time.now_ms(now);
         let retry_for = self.work.spec.policy.retry_for;
+        let taken = verdicts.iter().any(outcome::is_taken);
         let order_keys = || in_flight.tickets.iter().map(|ticket| ticket.order_key);
         let mut signs = outcome::signs(&verdicts, order_keys());
         if signs.failed.is_some() && self.suspects.fail_alone(order_keys()) {
@@ -396,7 +397,7 @@ impl Lane {
         }
         settled.report(&self.work);
 
-        self.set_pace(signs, in_flight.busy, took, now);
+        self.set_pace(signs, in_flight.busy, taken.then_some(took), now);
         match self.gate.observe(signs, in_flight.probe, now, random()) {
             Some(Change::Opened) if probe_was_suspect => self.suspects.forget_refused(),
             Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => {
@@ -408,7 +409,7 @@ impl Lane {
         self.hold_back(now);
     }
 
-    fn set_pace(&mut self, signs: Signs, busy: bool, took: Duration, now: std::time::Instant) {
+    fn set_pace(&mut self, signs: Signs, busy: bool, took: Option<Duration>, now: std::time::Instant) {
         if signs.throttled.is_some() || signs.failed.is_some() {
             self.pace.observe(Ended::Badly, now);
         } else if signs.dealt {

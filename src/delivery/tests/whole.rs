@@ -278,3 +278,24 @@ async fn what_waits_for_its_rate_is_not_sent_into_a_pause_that_the_vendor_asks_f
     assert!(times[1] >= 60_000 && times.windows(2).all(|pair| pair[1] - pair[0] >= 999), "{times:?}");
     assert!(bench.queue.ends().iter().all(|end| *end == ("Delivered".to_owned(), 1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn quick_refusals_do_not_make_what_is_taken_look_slow() {
+    let limits =
+        Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates: Vec::new() };
+    let mut bench = bench_with(limits, |(_, _, users)| match users[0].starts_with("bad") {
+        true => Play::All(10, Outcome::Rejected),
+        false => Play::All(500, Outcome::Delivered),
+    });
+    for user in 0..400 {
+        if user % 20 == 0 {
+            add_bad(&bench, user);
+        }
+        bench.add_numbered(user);
+    }
+    bench.go().await;
+    bench.until(8000).await;
+    bench.vendor.most_at_once.lock().unwrap().1 = 0;
+    bench.queue.drained().await;
+    assert_eq!(bench.vendor.most_at_once.lock().unwrap().1, 16);
+}
