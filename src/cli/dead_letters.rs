@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, DeadLettersCommand, LetterFilter};
 use super::remote::{Remote, RemoteError, encoded, with_query};
-use super::{Ending, output, runtime};
+use super::{Ending, block_on, output};
 use crate::admin::api::Question;
 use crate::admin::dead_letters::DeadLetters;
 use crate::app;
@@ -32,7 +32,7 @@ pub fn run(
         return Ok(Ending::Wrong);
     };
     let wanted = Wanted::of(command);
-    match runtime()?.block_on(answer(&config, built_in, &wanted)) {
+    match block_on(answer(&config, built_in, &wanted))? {
         Ok(answer) if common.json => write_json(out, command, &answer).map(|()| Ending::Done),
         Ok(answer) => write_text(out, common, command, &answer),
         Err(Failure { message, ending }) => {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Common, ReplayArguments, ReplayCommand};
 use super::remote::{Remote, RemoteError};
-use super::{Ending, output, runtime};
+use super::{Ending, block_on, output};
 use crate::config::{self, AdapterSet, Loaded};
 
 const PATH: &str = "/api/replay";
@@ -39,7 +39,7 @@ pub fn run(
             Some(ReplayCommand::Cancel { id }) => remote.delete(&format!("{PATH}/{id}")).await,
         }
     };
-    let answer = match runtime()?.block_on(asked) {
+    let answer = match block_on(asked)? {
         Ok(answer) => answer,
         Err(error) => {
             output::complain(&error.to_string());
