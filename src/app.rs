@@ -27,12 +27,12 @@ use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
 use crate::queue::runs::Runs;
 use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
-use crate::replay::{Means, Replays};
+use crate::replay::{self, Means, Replays};
 use crate::routing::Target;
 use crate::telemetry::Metrics;
 use crate::transport::{self, HttpTransport};
 use crate::{admin, http, ingest};
-use admin::dead_letters::{DeadLetters, Renderer};
+use admin::dead_letters::{DeadLetters, Renderer, Replayed};
 
 /// Under which key the data directory says whom it was used with.
 const STAMP: &str = "data-directory-is-for";
@@ -149,7 +149,7 @@ impl Instance {
         let (stop, stopped) = watch::channel(false);
         let limits = limits(config);
         let mut listeners = Vec::new();
-        let letters = dead_letters(config, queue.clone(), renderers);
+        let letters = dead_letters(config, queue.clone(), Arc::new(replays.clone()), renderers);
         let admin_handler = admin_handler(config, admin_at, &queue, &metrics, stopped.clone());
         let admin_handler = Arc::new(admin_handler.with(letters).with(replays));
         listeners.push(tokio::spawn(http::serve(admin, admin_handler, limits, None, until(stopped.clone()))));
@@ -396,9 +396,14 @@ fn renderers(specs: &[LaneSpec]) -> Vec<Renderer> {
     specs.iter().map(renderer).collect()
 }
 
-fn dead_letters(config: &Config, queue: Arc<dyn Queue<Arc<Event>>>, renderers: Vec<Renderer>) -> DeadLetters {
+fn dead_letters(
+    config: &Config,
+    queue: Arc<dyn Queue<Arc<Event>>>,
+    replays: Arc<dyn Replayed>,
+    renderers: Vec<Renderer>,
+) -> DeadLetters {
     let destinations = config.destinations.iter().map(|destination| destination.name.clone()).collect();
-    DeadLetters { queue, destinations, renderers, clock: Arc::new(SystemClock) }
+    DeadLetters { queue, destinations, replays, renderers, clock: Arc::new(SystemClock) }
 }
 
 /// The dead letters of a data directory that no instance uses; locked until this is dropped.
@@ -408,7 +413,8 @@ fn dead_letters(config: &Config, queue: Arc<dyn Queue<Arc<Event>>>, renderers: V
 pub fn dead_letters_offline(config: &Config, adapters: &AdapterSet) -> Result<DeadLetters, StartError> {
     let renderers = renderers(&lane_specs(config, adapters)?);
     let queue = open_queue(config, Arc::new(adapters.paths().clone()), Arc::new(SystemClock), true)?;
-    Ok(dead_letters(config, queue, renderers))
+    let replays = Arc::new(replay::Stored { queue: queue.clone() });
+    Ok(dead_letters(config, queue, replays, renderers))
 }
 
 /// What leaves out identifies that change nothing, where the destination asks for it.

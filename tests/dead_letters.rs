@@ -29,6 +29,12 @@ impl Rig {
             address: free_address(),
             admin: free_address(),
         };
+        rig.configure("");
+        rig
+    }
+
+    /// With further lines for the destination.
+    fn configure(&self, lines: &str) {
         let text = format!(
             r#"
             [server]
@@ -45,11 +51,11 @@ impl Rig {
             url = "http://{}"
             [destinations.webhook]
             settings = {{ url = "https://{HOST}/users", bearer_token = "s3cret-s3cret", retry_4xx = false }}
+            {lines}
             "#,
-            rig.address, rig.admin, rig.sandbox.address
+            self.address, self.admin, self.sandbox.address
         );
-        write_config(rig.folder.path(), &text);
-        rig
+        write_config(self.folder.path(), &text);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -219,7 +225,7 @@ fn what_is_not_understood_touches_no_letter() {
         request(&rig.admin, method, &path, &headers, body.as_bytes()).unwrap()
     };
     for (body, status, part) in [
-        (json!({"destinaton": "webhook", "reason": "rejected"}), 400, "destination, reason"),
+        (json!({"destinaton": "webhook", "reason": "rejected"}), 400, "destination, replay, reason"),
         (json!({"destination": "webhok"}), 404, "there are: webhook"),
         (json!({"destination": 7, "reason": "rejected"}), 400, "a text"),
         (json!({"reason": "rejected", "limit": "0"}), 400, "a whole number"),
@@ -263,6 +269,31 @@ fn what_a_later_delivery_has_set_again_is_left_out() {
     }
     assert_eq!(rig.taken(2).len(), 2);
     assert!(rig.listed(&[]).is_empty());
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn letters_of_a_disabled_destination_stay_what_they_are() {
+    let rig = Rig::new();
+    reject_all(&rig);
+    let fanout = rig.start();
+    rig.identify("ada", json!({"n": 1}));
+    let letters = rig.wait_listed(1);
+    assert!(fanout.terminate());
+    rig.mend();
+    rig.configure("enabled = false");
+    for is_running in [true, false] {
+        let fanout = is_running.then(|| rig.start());
+        let (code, out, _) = rig.letters(&["redrive", "--user", "ada"]);
+        assert_eq!(code, 1, "{out}");
+        assert!(out.contains("redriven: 0 of 1") && out.contains("webhook is disabled"), "{out}");
+        assert_eq!(rig.listed(&[]), letters);
+        assert!(fanout.is_none_or(Process::terminate));
+    }
+    rig.configure("");
+    let fanout = rig.start();
+    assert_eq!(rig.letters(&["redrive", "--user", "ada"]).1, "redriven: 1 of 1\n");
+    assert_eq!(rig.taken(1), [("ada".to_owned(), json!({"n": 1}))]);
     assert!(fanout.terminate());
 }
 

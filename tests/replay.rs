@@ -57,17 +57,28 @@ impl Rig {
         assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"success":true}"#));
     }
 
-    /// Runs `fanout replay` with these arguments.
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
-        command.args(["replay", "--config", &self.config(), "--json"]).args(arguments).output().unwrap()
+    /// Runs a command with these arguments.
+    fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        let mut fanout = Command::new(env!("CARGO_BIN_EXE_fanout"));
+        fanout.args([command, "--config", &self.config()]).args(arguments).output().unwrap()
+    }
+
+    /// What a command writes that must succeed.
+    fn says(&self, command: &str, arguments: &[&str]) -> String {
+        let output = self.run(command, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn replay(&self, arguments: &[&str]) -> Value {
-        let output = self.run(arguments);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_str(&self.says("replay", &[&["--json"], arguments].concat())).unwrap()
+    }
+
+    /// The dead letters that such a filter lists.
+    fn letters(&self, filter: &[&str]) -> Vec<Value> {
+        let text = self.says("dead-letters", &[&["list", "--json"], filter].concat());
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits until a replay is as wanted, by the list.
@@ -92,22 +103,30 @@ impl Rig {
         text.lines().find_map(|have| have.strip_prefix(line)?.trim().parse().ok())
     }
 
-    /// The numbers that a destination received, at least so many, by user.
-    fn received(&self, name: &str, count: usize) -> BTreeMap<String, Vec<u64>> {
+    /// The users and traits that a destination received, at least so many, in order.
+    fn traits(&self, name: &str, count: usize) -> Vec<(String, Value)> {
         let host = format!("{name}.example.com");
         let requests = self.sandbox.wait_until(&host, "calls", |requests| requests.len() >= count);
-        let mut received: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for request in requests {
+        let traits = |request: &Value| {
             let body = &request["body"];
-            let user = body["userId"].as_str().unwrap().to_owned();
-            received.entry(user).or_default().push(body["traits"]["n"].as_u64().unwrap());
+            (body["userId"].as_str().unwrap().to_owned(), body["traits"].clone())
+        };
+        requests.iter().map(traits).collect()
+    }
+
+    /// The numbers that a destination received, at least so many, by user; nothing for a call without one.
+    fn received(&self, name: &str, count: usize) -> BTreeMap<String, Vec<Option<u64>>> {
+        let mut received: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
+        for (user, traits) in self.traits(name, count) {
+            received.entry(user).or_default().push(traits["n"].as_u64());
         }
         received
     }
 }
 
-fn of(lists: &[(&str, &[u64])]) -> BTreeMap<String, Vec<u64>> {
-    lists.iter().map(|(user, numbers)| ((*user).to_owned(), numbers.to_vec())).collect()
+fn of(lists: &[(&str, &[u64])]) -> BTreeMap<String, Vec<Option<u64>>> {
+    let list = |numbers: &[u64]| numbers.iter().map(|n| Some(*n)).collect();
+    lists.iter().map(|(user, numbers)| ((*user).to_owned(), list(numbers))).collect()
 }
 
 #[test]
@@ -139,7 +158,14 @@ fn a_new_destination_gets_what_came_before_it_once_and_by_the_calls_own_flags() 
     let outcomes = json!({"delivered": 4, "skipped: integrations": 1, "skipped: superseded": 3});
     assert_eq!((&ended["outcomes"], &ended["pending"]), (&outcomes, &json!(0)));
     // m-7 has set again all that m-0, m-2 and m-4 had, but not the plan of m-6.
-    assert_eq!(rig.received("two", 5), of(&[("a", &[7, 6, 7]), ("b", &[1, 5])]));
+    let part = json!({"plan": "pro"});
+    let received = rig.traits("two", 5);
+    let of_user = |wanted: &str| {
+        let its = received.iter().filter(|(user, _)| user == wanted);
+        its.map(|(_, traits)| traits.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_user("a"), [json!({"n": 7}), part, json!({"n": 7})]);
+    assert_eq!(of_user("b"), [json!({"n": 1}), json!({"n": 5})]);
     assert_eq!(
         rig.received("one", 7).values().map(Vec::len).sum::<usize>(),
         8,
@@ -181,6 +207,50 @@ fn an_old_destination_gets_it_again_and_one_user_alone_if_asked() {
 }
 
 #[test]
+fn what_later_calls_have_set_again_is_left_out_trait_by_trait_whatever_its_spelling() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let identify = |n: u64, traits: Value| json!({"type": "identify", "messageId": format!("m-{n}"), "userId": "a", "traits": traits});
+    let calls = [
+        json!({"first_name": "Ada", "plan": "x", "address": {"city": "P", "zip": "1"}, "email": "a@b.co"}),
+        json!({"dob": "1815-12-10"}),
+        json!({"firstName": "B", "address": {"postalCode": "2"}, "birthday": "1815-12-11", "Email": "a@b.co"}),
+    ];
+    for (n, traits) in calls.iter().enumerate() {
+        rig.accept(vec![identify(n as u64, traits.clone())]);
+        rig.traits("one", n + 1);
+    }
+    let dry = rig.replay(&["--to", "one", "--since", "1h", "--dry-run"]);
+    assert_eq!((&dry["would_send"], &dry["left_out"]), (&json!(2), &json!({"skipped: superseded": 1})));
+    let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"delivered": 2, "skipped: superseded": 1}));
+    let replayed: Vec<Value> = rig.traits("one", 5).into_iter().skip(3).map(|(_, traits)| traits).collect();
+    let part = json!({"plan": "x", "address": {"city": "P"}, "email": "a@b.co"});
+    assert_eq!(replayed, [part, calls[2].clone()], "what has the same value stays");
+
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--all"])["id"].clone();
+    assert_eq!(rig.finished(&id)["outcomes"], json!({"delivered": 3}));
+    let replayed: Vec<Value> = rig.traits("one", 8).into_iter().skip(5).map(|(_, traits)| traits).collect();
+    assert_eq!(replayed, calls, "--all sends them whole");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn a_replay_of_one_anonymous_id_knows_what_its_user_has_set_again_without_it() {
+    let rig = Rig::new();
+    let fanout = rig.serve(&hook("one"));
+    let mut first = call(1, "c");
+    first["anonymousId"] = json!("b");
+    rig.accept(vec![first, call(2, "c")]);
+    rig.received("one", 2);
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--user", "b"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({"skipped: other_user": 1, "skipped: superseded": 1}));
+    assert!(fanout.terminate());
+}
+
+#[test]
 fn a_killed_replay_goes_on_beside_live_traffic_in_order() {
     const CALLS: u64 = 300;
     let rig = Rig::new();
@@ -212,7 +282,7 @@ fn a_killed_replay_goes_on_beside_live_traffic_in_order() {
     let received = rig.received("two", (CALLS + live) as usize);
     for (user, numbers) in received {
         let mut order: Vec<u64> = Vec::new();
-        for n in numbers {
+        for n in numbers.into_iter().flatten() {
             match order.iter().position(|earlier| *earlier == n) {
                 Some(at) => {
                     repeated += order.len() - at;
@@ -263,15 +333,13 @@ fn refused_credentials_hold_a_replay_that_goes_on_without_live_traffic() {
     let fanout = rig.serve(&hook("one"));
     rig.accept((0..5).map(|n| call(n, &format!("u{n}"))).collect());
     rig.received("one", 5);
-    let rule = json!([{"host": "one.example.com", "status": 401, "times": 2}]).to_string();
-    let reply = request(&rig.sandbox.address, "POST", "/_sandbox/answers", &[], rule.as_bytes()).unwrap();
-    assert_eq!(reply.status, 200, "{}", reply.body);
+    rig.sandbox.script(&json!([{"host": "one.example.com", "status": 401, "times": 2}]));
     let id = rig.replay(&["--to", "one", "--since", "1h"])["id"].clone();
     rig.wait_for(&id, "it does not wait", |replay| replay["waits"].is_string());
     let ended = rig.finished(&id);
     assert_eq!(ended["outcomes"], json!({"delivered": 5}));
     rig.accept(vec![call(9, "u9")]);
-    assert_eq!(rig.received("one", 13)["u9"], [9], "live traffic goes on as well");
+    assert_eq!(rig.received("one", 13)["u9"], [Some(9)], "live traffic goes on as well");
     assert!(fanout.terminate());
 }
 
@@ -286,13 +354,122 @@ fn mistakes_are_said_with_their_remedy() {
         (&["--to", "one"], 2, "--since"),
         (&["cancel", "7"], 1, "fanout replay list"),
     ] {
-        let output = rig.run(arguments);
+        let output = rig.run("replay", arguments);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
         assert!(errors.contains(says), "{arguments:?}: {errors}");
     }
     assert!(fanout.terminate());
-    let output = rig.run(&["list"]);
+    let output = rig.run("replay", &["list"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("fanout serve"));
+}
+
+/// A destination that gives up on what is refused.
+fn strict(name: &str) -> String {
+    hook(name).replace(r#"payload = "raw""#, r#"payload = "raw", retry_4xx = false"#)
+}
+
+/// Calls of one user, each with a trait that all of them set and one of its own.
+fn overlapping(numbers: std::ops::Range<u64>) -> Vec<Value> {
+    let traits = |n: u64| json!({"n": n, format!("own{n}"): n});
+    let call = |n: u64| json!({"type": "identify", "messageId": format!("m-{n}"), "userId": "a", "traits": traits(n)});
+    numbers.map(call).collect()
+}
+
+/// Delivers so many calls to a strict destination, and replays them, the first ones of which are refused.
+fn with_letters(rig: &Rig, calls: u64, refused: u64) -> (Process, Value) {
+    let fanout = rig.serve(&strict("one"));
+    rig.accept(overlapping(0..calls));
+    rig.traits("one", calls as usize);
+    rig.sandbox.script(&json!([{"host": "one.example.com", "status": 400, "times": refused}]));
+    let id = rig.replay(&["--to", "one", "--since", "1h", "--all"])["id"].clone();
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"]["dead: rejected"], json!(refused));
+    (fanout, id)
+}
+
+#[test]
+fn dead_letters_of_a_replay_are_listed_and_redriven_after_its_end() {
+    let rig = Rig::new();
+    let (fanout, id) = with_letters(&rig, 4, 3);
+    let letters = rig.letters(&["--destination", "one"]);
+    let ids: Vec<&str> = letters.iter().map(|letter| letter["id"].as_str().unwrap()).collect();
+    let said = |name: &str| letters.iter().map(|letter| letter[name].clone()).collect::<Vec<_>>();
+    assert_eq!((said("destination"), said("replay")), (vec![json!("one"); 3], vec![id.clone(); 3]));
+    assert_eq!(rig.letters(&["--replay", &id.to_string()]), letters);
+    assert!(rig.letters(&["--replay", "7"]).is_empty());
+    let listed = rig.says("dead-letters", &["list"]);
+    assert!(listed.contains(ids[0]) && listed.contains("one (replay 1)"), "{listed}");
+    let shown = rig.says("dead-letters", &["show", ids[0]]);
+    assert!(shown.contains(&format!("fanout dead-letters redrive {}", ids[0])), "{shown}");
+    assert!(rig.says("replay", &["list"]).contains("fanout dead-letters list --replay 1"));
+
+    let outcome = |rig: &Rig, wanted: Value| {
+        rig.wait_for(&id, "it does not end again", |replay| {
+            replay["state"] == "done" && replay["outcomes"] == wanted
+        })
+    };
+    assert_eq!(rig.says("dead-letters", &["redrive", ids[0]]), "redriven: 1 of 1\n");
+    outcome(&rig, json!({"dead: rejected": 2, "delivered": 2}));
+    assert_eq!(rig.says("dead-letters", &["redrive", ids[1], "--all"]), "redriven: 1 of 1\n");
+    outcome(&rig, json!({"dead: rejected": 1, "delivered": 3}));
+    let sent: Vec<Value> = rig.traits("one", 10).into_iter().skip(8).map(|(_, traits)| traits).collect();
+    assert_eq!(
+        sent,
+        [json!({"own0": 0}), json!({"n": 1, "own1": 1})],
+        "without what the last one set, and whole"
+    );
+    assert_eq!(rig.says("dead-letters", &["purge", "--replay", "1"]), "purged: 1 of 1\n");
+    assert_eq!(rig.says("dead-letters", &["list"]), "no dead letters\n");
+    let live = r#"fanout_deliveries_total{destination="one",outcome="delivered",reason=""}"#;
+    let replayed = r#"fanout_replay_deliveries_total{destination="one",outcome="delivered",reason=""}"#;
+    assert_eq!((rig.metric(live), rig.metric(replayed)), (Some(4.0), Some(3.0)), "the first state stays");
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn a_redrive_of_a_replay_outlives_kills_and_needs_no_instance() {
+    const CALLS: u64 = 60;
+    let rig = Rig::new();
+    let (fanout, id) = with_letters(&rig, CALLS, CALLS);
+    assert!(fanout.terminate());
+    assert_eq!(rig.letters(&["--replay", "1"]).len(), CALLS as usize);
+    let redrive = ["redrive", "--replay", "1", "--all"];
+    assert_eq!(rig.says("dead-letters", &redrive), format!("redriven: {CALLS} of {CALLS}\n"));
+    rig.sandbox.script(&json!([{"host": "one.example.com", "status": 200, "delay_ms": 20}]));
+    for round in 1..3 {
+        let fanout = rig.serve(&strict("one"));
+        let wanted = CALLS as usize * 2 + round * 10;
+        rig.traits("one", wanted);
+        fanout.kill();
+    }
+    let fanout = rig.serve(&strict("one"));
+    let ended = rig.finished(&id);
+    assert_eq!(ended["outcomes"], json!({ "delivered": CALLS }));
+    let mut sent = rig.received("one", CALLS as usize * 3).remove("a").unwrap().split_off(CALLS as usize * 2);
+    let mut known = std::collections::BTreeSet::new();
+    // What was in flight or had ended in the last 100 ms before a kill comes again.
+    sent.retain(|n| known.insert(*n));
+    assert_eq!(sent, (0..CALLS).map(Some).collect::<Vec<_>>(), "in the order of their calls");
+    assert!(rig.letters(&[]).is_empty());
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn of_replays_that_ended_those_without_dead_letters_go_first() {
+    let rig = Rig::new();
+    let (fanout, id) = with_letters(&rig, 1, 1);
+    for _ in 0..20 {
+        let id = rig.replay(&["--to", "one", "--since", "1h", "--user", "nobody"])["id"].clone();
+        rig.finished(&id);
+    }
+    let list = rig.replay(&["list"]);
+    let ids: Vec<&Value> = list["replays"].as_array().unwrap().iter().map(|replay| &replay["id"]).collect();
+    assert_eq!((ids.len(), ids[0], ids[1]), (20, &id, &json!(3)));
+    assert_eq!(rig.letters(&["--replay", "1"]).len(), 1);
+    let answer = rig.replay(&["cancel", "1"]);
+    assert_eq!(answer["note"], "its dead letters were deleted with it");
+    assert!(rig.letters(&[]).is_empty());
+    assert!(fanout.terminate());
 }

@@ -5,11 +5,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fanout::queue::local::{LocalQueue, Options};
 use fanout::queue::{Code, Queue, journal};
+use fanout_sdk::dates::push_iso_ms;
+use fanout_sdk::event::Date;
 use serde_json::{Value, json};
 use support::{PATIENCE, Process, Sandbox, free_address, post, request, write_config};
 
@@ -116,6 +119,46 @@ impl Site {
         plans
     }
 
+    /// Asks `fanout replay`.
+    fn replay(&self, arguments: &[&str]) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+        let output = command.args(["replay", "--config", &self.config, "--json"]).args(arguments).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Starts a replay of the calls before a time, at a rate.
+    fn start_replay(&self, until: &str, rate: &str) {
+        let range = ["--to", "mixpanel", "--since", "1h", "--until", until, "--all", "--rate", rate];
+        assert_eq!(self.replay(&range)["state"], "running");
+    }
+
+    /// Waits until the only replay is as wanted.
+    fn wait_for_replay(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let replay = self.replay(&["list"])["replays"][0].clone();
+            if wanted(&replay) {
+                return replay;
+            }
+            assert!(Instant::now() < deadline, "{what}: {replay}");
+        }
+    }
+
+    /// Every user has had calls with these plans, each delivered before the next: when the first one was through.
+    fn plans(&mut self, first: &str, second: &str) -> String {
+        self.identify_all(first);
+        self.wait_until_idle();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let mut between = String::new();
+        push_iso_ms(&mut between, Date::Moment(now.as_millis() as i64));
+        self.identify_all(second);
+        self.wait_until_idle();
+        self.each_received(&[first, second]);
+        between
+    }
+
     fn each_received(&self, expected: &[&str]) {
         let received = self.received();
         assert_eq!(received.len(), USERS);
@@ -178,4 +221,49 @@ fn each_change_arrives_and_so_does_the_change_back() {
     site.each_received(&["free", "paid", "free", "paid"]);
     site.stop();
     assert_eq!(books(site.folder.path()), [(Code::Delivered, 4000), (Code::Suppressed, 4000)]);
+}
+
+#[test]
+fn after_a_replay_has_put_old_values_back_the_unchanged_call_goes_once_more() {
+    let mut site = Site::new();
+    let between = site.plans("free", "paid");
+    site.start_replay(&between, "100000 per 1 s");
+    let replay = site.wait_for_replay("it does not end", |replay| replay["state"] == "done");
+    assert_eq!(replay["outcomes"], json!({"delivered": USERS}));
+    site.each_received(&["free", "paid", "free"]);
+    site.identify_all("paid");
+    site.wait_until_idle();
+    site.each_received(&["free", "paid", "free", "paid"]);
+    site.identify_all("paid");
+    site.wait_until_idle();
+    site.each_received(&["free", "paid", "free", "paid"]);
+    site.stop();
+    assert_eq!(books(site.folder.path()), [(Code::Delivered, 3000), (Code::Suppressed, 1000)]);
+}
+
+#[test]
+fn a_replay_that_is_killed_in_the_middle_leaves_no_old_value_behind() {
+    let mut site = Site::new();
+    let between = site.plans("free", "paid");
+    site.start_replay(&between, "150 per 1 s");
+    let count = |replay: &Value| replay["outcomes"]["delivered"].as_u64().unwrap_or(0);
+    let seen = site.wait_for_replay("it does not begin", |replay| count(replay) > 0);
+    assert!(count(&seen) < USERS as u64, "it was to be killed in the middle: {seen}");
+    site.process.take().unwrap().kill();
+    site.start();
+    site.wait_for_replay("it does not go on", |replay| count(replay) > count(&seen));
+    // What is taken now is no proof of what is there: the replay may still write to it.
+    site.identify_all("paid");
+    let ended = site.wait_for_replay("it does not end", |replay| replay["state"] == "done");
+    assert_eq!(count(&ended), USERS as u64);
+    site.identify_all("paid");
+    site.wait_until_idle();
+    let received = site.received();
+    for (user, plans) in &received {
+        assert_eq!(plans.last().unwrap(), "paid", "{user}");
+    }
+    site.identify_all("paid");
+    site.wait_until_idle();
+    assert_eq!(site.received(), received, "now it is known again");
+    site.stop();
 }

@@ -8,7 +8,7 @@ use crate::names::NameId;
 use crate::reserved::{Group, Reserved};
 
 /// A point in time, or a day without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Date {
     /// A calendar day: days since 1970-01-01.
     Day(i32),
@@ -17,7 +17,7 @@ pub enum Date {
 }
 
 /// The value of a reserved trait.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field<'a> {
     /// The call does not have it.
     Absent,
@@ -207,7 +207,7 @@ impl Event {
         self.customs.iter().any(|custom| custom.group == Some(group))
     }
 
-    fn members_of(&self, group: Option<Group>) -> impl Iterator<Item = (&str, Json<'_>)> {
+    pub(crate) fn members_of(&self, group: Option<Group>) -> impl Iterator<Item = (&str, Json<'_>)> {
         self.customs
             .iter()
             .filter(move |custom| custom.group == group)

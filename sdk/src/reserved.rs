@@ -98,6 +98,15 @@ impl Group {
         }
     }
 
+    /// The member that a text in the object's place stands for, if it may be one.
+    pub(crate) fn of_text(self) -> Option<Reserved> {
+        match self {
+            Group::Address => Some(Reserved::AddressStreet),
+            Group::Company => Some(Reserved::CompanyName),
+            Group::Subscription => None,
+        }
+    }
+
     /// The reserved traits that are its members, each with its name there.
     pub fn members(self) -> &'static [(Reserved, &'static str)] {
         static MEMBERS: LazyLock<[Vec<(Reserved, &'static str)>; 3]> = LazyLock::new(|| {

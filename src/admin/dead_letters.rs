@@ -1,6 +1,7 @@
 //! `/api/dead-letters`: list, show, redrive and purge. Commands ask the same questions of a data directory that no
 //! instance uses. How a letter is kept and opened again is the queue's business.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ const USUAL_LIMIT: usize = 100;
 const MOST_LISTED: usize = 1000;
 
 /// What a question about several letters may say of them.
-const FILTERS: [&str; 5] = ["destination", "reason", "user", "since", "until"];
+const FILTERS: [&str; 6] = ["destination", "replay", "reason", "user", "since", "until"];
 
 /// A destination that requests can be rendered for.
 #[derive(Clone)]
@@ -38,6 +39,29 @@ pub struct Renderer {
     pub target: Target,
 }
 
+/// A lane that may have dead letters: a destination's own, or that of a replay to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its name in the queue, with which its letters' ids begin.
+    pub lane: String,
+    /// The destination's name.
+    pub destination: String,
+    /// The replay's number.
+    pub replay: Option<u64>,
+}
+
+/// Replays, as far as dead letters are concerned.
+pub trait Replayed: Send + Sync {
+    /// The lanes of those that are kept, by their numbers.
+    fn places(&self) -> Vec<Place>;
+
+    /// As [`Queue::redrive`], for the letters of a replay, which goes on if it had ended. Blocks on the disk.
+    fn redrive(&self, replay: u64, ids: &[Id], whole: bool) -> usize;
+
+    /// Letters of a destination's own lane were opened again.
+    fn redriven(&self, destination: &str);
+}
+
 /// The dead letters of all destinations.
 #[derive(Clone)]
 pub struct DeadLetters {
@@ -45,6 +69,8 @@ pub struct DeadLetters {
     pub queue: Arc<dyn Queue<Arc<Event>>>,
     /// The destinations' names.
     pub destinations: Vec<String>,
+    /// Those of replays.
+    pub replays: Arc<dyn Replayed>,
     /// Those that are enabled.
     pub renderers: Vec<Renderer>,
     /// What "ago" counts from.
@@ -57,19 +83,24 @@ type Letter = DeadLetter<Arc<Event>>;
 #[derive(Debug, Default)]
 struct Filter {
     destination: Option<String>,
+    replay: Option<u64>,
     reason: Option<String>,
     user: Option<String>,
     since_ms: Option<i64>,
     until_ms: Option<i64>,
-    ids: Vec<(String, Id)>,
+    ids: Vec<(Place, Id)>,
 }
 
 impl Filter {
     /// Reads it from names and values.
     fn read(text: impl Fn(&str) -> Result<Option<String>, Refusal>, now_ms: i64) -> Result<Filter, Refusal> {
         let time = |name: &str| text(name)?.map(|given| read_time(name, &given, now_ms)).transpose();
+        let replay = text("replay")?.map(|number| number.parse());
         Ok(Filter {
             destination: text("destination")?,
+            replay: replay.transpose().map_err(|_| {
+                Refusal::wrong("replay is not a number", "give one that `fanout replay list` shows")
+            })?,
             reason: text("reason")?,
             user: text("user")?,
             since_ms: time("since")?,
@@ -79,9 +110,14 @@ impl Filter {
     }
 
     fn is_empty(&self) -> bool {
-        let Filter { destination, reason, user, since_ms, until_ms, ids } = self;
-        let texts = destination.is_none() && reason.is_none() && user.is_none();
+        let Filter { destination, replay, reason, user, since_ms, until_ms, ids } = self;
+        let texts = destination.is_none() && replay.is_none() && reason.is_none() && user.is_none();
         texts && since_ms.is_none() && until_ms.is_none() && ids.is_empty()
+    }
+
+    fn takes_from(&self, place: &Place) -> bool {
+        self.destination.as_ref().is_none_or(|wanted| *wanted == place.destination)
+            && self.replay.is_none_or(|wanted| place.replay == Some(wanted))
     }
 
     fn takes(&self, letter: &Letter) -> bool {
@@ -102,19 +138,52 @@ impl DeadLetters {
         match (&question.method, &question.words()[..]) {
             (&Method::GET, []) => self.list(question),
             (&Method::GET, [id]) => self.show(id),
-            (&Method::POST, ["redrive"]) => {
-                understood(question.body.keys(), &["ids", "limit", "all"])?;
-                let whole = member(&question.body, "all", "true or false", Value::as_bool)?.unwrap_or(false);
-                self.each_chunk(&question.body, "redriven", |name, ids| self.queue.redrive(name, ids, whole))
-            }
+            (&Method::POST, ["redrive"]) => self.redrive_all(&question.body),
             (&Method::POST, ["purge"]) => {
                 understood(question.body.keys(), &["ids", "limit"])?;
-                self.each_chunk(&question.body, "purged", |name, ids| self.queue.purge(name, ids))
+                self.each_chunk(&question.body, "purged", |place, ids| self.queue.purge(&place.lane, ids))
             }
             (_, ["redrive" | "purge"]) => Err(Refusal::method("POST")),
             (_, [] | [_]) => Err(Refusal::method("GET")),
             _ => Err(Refusal::unknown("there is no such path", "ask for /api/dead-letters")),
         }
+    }
+
+    /// Every lane that may have letters, the destinations' own first.
+    fn places(&self) -> Vec<Place> {
+        let own = |name: &String| Place { lane: name.clone(), destination: name.clone(), replay: None };
+        self.destinations.iter().map(own).chain(self.replays.places()).collect()
+    }
+
+    fn redrive_all(&self, body: &Map<String, Value>) -> Result<Value, Refusal> {
+        understood(body.keys(), &["ids", "limit", "all"])?;
+        let whole = member(body, "all", "true or false", Value::as_bool)?.unwrap_or(false);
+        let mut disabled = BTreeSet::new();
+        let mut answer = self.each_chunk(body, "redriven", |place, ids| {
+            let is_enabled = self.renderers.iter().any(|renderer| *renderer.name == *place.destination);
+            if is_enabled {
+                return self.redrive(place, ids, whole);
+            }
+            disabled.insert(place.destination.clone());
+            0
+        })?;
+        if let Some(members) = answer.as_object_mut().filter(|_| !disabled.is_empty()) {
+            let names = disabled.into_iter().collect::<Vec<_>>().join(", ");
+            let note = format!(
+                "{names} is disabled and would skip what is redriven: enable it first, paused if need be"
+            );
+            members.insert("note".to_owned(), note.into());
+        }
+        Ok(answer)
+    }
+
+    fn redrive(&self, place: &Place, ids: &[Id], whole: bool) -> usize {
+        if let Some(replay) = place.replay {
+            return self.replays.redrive(replay, ids, whole);
+        }
+        let opened = self.queue.redrive(&place.lane, ids, whole);
+        self.replays.redriven(&place.destination);
+        opened
     }
 
     fn list(&self, question: &Question) -> Result<Value, Refusal> {
@@ -128,12 +197,12 @@ impl DeadLetters {
         };
         let after = question.parameter("after").map(|id| self.id(id)).transpose()?;
         let (mut letters, mut next) = (Vec::new(), None);
-        let walked = self.walk(&filter, after, |name, letter| {
+        let walked = self.walk(&filter, after, |place, letter| {
             if letters.len() == limit {
                 return ControlFlow::Break(());
             }
-            next = Some(id_text(name, letter.id));
-            letters.push(self.summary(name, &letter));
+            next = Some(id_text(place, letter.id));
+            letters.push(self.summary(place, &letter));
             ControlFlow::Continue(())
         });
         if walked.is_continue() {
@@ -158,26 +227,32 @@ impl DeadLetters {
     }
 
     fn show(&self, id: &str) -> Result<Value, Refusal> {
-        let (name, Id(seq)) = self.id(id)?;
-        let before = seq.checked_sub(1).map(Id);
-        let letter = self.queue.dead_letters(&name, before, 1).pop().filter(|letter| letter.id == Id(seq));
-        let Some(letter) = letter else {
+        let (place, id_of_call) = self.id(id)?;
+        let Some(letter) = self.letter(&place, id_of_call) else {
             return Err(Refusal::unknown(
                 format!("{id} is no dead letter"),
                 "it was redriven or purged; see `fanout dead-letters list`",
             ));
         };
-        Ok(Value::Object(self.whole(&name, &letter)))
+        Ok(Value::Object(self.whole(&place, &letter)))
     }
 
-    /// Does something with all letters that are meant, in chunks, each of one destination.
+    fn letter(&self, place: &Place, Id(seq): Id) -> Option<Letter> {
+        let letter = self.queue.dead_letters(&place.lane, seq.checked_sub(1).map(Id), 1).pop();
+        letter.filter(|letter| letter.id == Id(seq))
+    }
+
+    /// Does something with all letters that are meant, in chunks, each of one lane.
     fn each_chunk(
         &self,
         body: &Map<String, Value>,
         done_as: &str,
-        mut work: impl FnMut(&str, &[Id]) -> usize,
+        mut work: impl FnMut(&Place, &[Id]) -> usize,
     ) -> Result<Value, Refusal> {
-        let text = |name: &str| Ok(member(body, name, "a text", Value::as_str)?.map(str::to_owned));
+        let text = |name: &str| match body.get(name) {
+            Some(Value::Number(number)) if name == "replay" => Ok(Some(number.to_string())),
+            _ => Ok(member(body, name, "a text", Value::as_str)?.map(str::to_owned)),
+        };
         let mut filter = self.filter(text)?;
         for id in member(body, "ids", "a list of ids", some_ids)?.into_iter().flatten() {
             filter.ids.push(self.id(id.as_str().unwrap_or_default())?);
@@ -186,49 +261,48 @@ impl DeadLetters {
         if filter.is_empty() {
             return Err(Refusal::wrong(
                 "neither ids nor a filter say which dead letters are meant",
-                "name ids, or at least one of destination, reason, user, since and until",
+                "name ids, or at least one of destination, replay, reason, user, since and until",
             ));
         }
         let (mut matched, mut done) = (0_u64, 0);
-        let mut chunk: (String, Vec<Id>) = Default::default();
-        let _ = self.walk(&filter, None, |name, letter| {
+        let mut chunk: Option<(Place, Vec<Id>)> = None;
+        let _ = self.walk(&filter, None, |place, letter| {
             if matched == limit {
                 return ControlFlow::Break(());
             }
             matched += 1;
-            if chunk.0 != name || chunk.1.len() == PAGE {
-                done += work(&chunk.0, &std::mem::take(&mut chunk.1));
-                name.clone_into(&mut chunk.0);
+            if let Some((of, ids)) = chunk.take_if(|(of, ids)| of != place || ids.len() == PAGE) {
+                done += work(&of, &ids);
             }
-            chunk.1.push(letter.id);
+            chunk.get_or_insert_with(|| (place.clone(), Vec::new())).1.push(letter.id);
             ControlFlow::Continue(())
         });
-        done += work(&chunk.0, &chunk.1);
+        if let Some((of, ids)) = chunk {
+            done += work(&of, &ids);
+        }
         Ok(json!({"matched": matched, done_as: done}))
     }
 
-    /// Goes through the letters that are meant, destination by destination, in the order of their calls.
+    /// Goes through the letters that are meant, lane by lane, in the order of their calls.
     fn walk(
         &self,
         filter: &Filter,
-        after: Option<(String, Id)>,
-        mut each: impl FnMut(&str, Letter) -> ControlFlow<()>,
+        after: Option<(Place, Id)>,
+        mut each: impl FnMut(&Place, Letter) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         if !filter.ids.is_empty() {
             return self.walk_ids(filter, each);
         }
-        let start = after.as_ref().and_then(|(from, _)| self.destinations.iter().position(|one| one == from));
-        for name in self.destinations.iter().skip(start.unwrap_or(0)) {
-            if filter.destination.as_ref().is_some_and(|wanted| wanted != name) {
-                continue;
-            }
-            let mut at = after.as_ref().filter(|(from, _)| from == name).map(|(_, id)| *id);
+        let places = self.places();
+        let start = after.as_ref().and_then(|(from, _)| places.iter().position(|one| one == from));
+        for place in places.iter().skip(start.unwrap_or(0)).filter(|place| filter.takes_from(place)) {
+            let mut at = after.as_ref().filter(|(from, _)| from == place).map(|(_, id)| *id);
             loop {
-                let page = self.queue.dead_letters(name, at, PAGE);
+                let page = self.queue.dead_letters(&place.lane, at, PAGE);
                 let Some(last) = page.last().map(|letter| letter.id) else { break };
                 at = Some(last);
                 for letter in page.into_iter().filter(|letter| filter.takes(letter)) {
-                    each(name, letter)?;
+                    each(place, letter)?;
                 }
             }
         }
@@ -238,40 +312,47 @@ impl DeadLetters {
     fn walk_ids(
         &self,
         filter: &Filter,
-        mut each: impl FnMut(&str, Letter) -> ControlFlow<()>,
+        mut each: impl FnMut(&Place, Letter) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut ids = filter.ids.clone();
         ids.sort_unstable();
         ids.dedup();
-        for (name, Id(seq)) in ids {
-            let letter = self.queue.dead_letters(&name, seq.checked_sub(1).map(Id), 1).pop();
-            let letter = letter.filter(|letter| letter.id == Id(seq) && filter.takes(letter));
-            if let Some(letter) = letter {
-                each(&name, letter)?;
+        for (place, id) in ids.into_iter().filter(|(place, _)| filter.takes_from(place)) {
+            if let Some(letter) = self.letter(&place, id).filter(|letter| filter.takes(letter)) {
+                each(&place, letter)?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// A letter's id as people write it: the destination's name and a number.
-    fn id(&self, text: &str) -> Result<(String, Id), Refusal> {
-        let parts = text.rsplit_once(':').and_then(|(name, seq)| Some((name.to_owned(), seq.parse().ok()?)));
-        match parts {
-            Some((name, seq)) if self.destinations.contains(&name) => Ok((name, Id(seq))),
-            Some((name, _)) => Err(self.no_destination(&name)),
-            None => Err(Refusal::wrong(
+    /// A letter's id as people write it: the lane's name and a number.
+    fn id(&self, text: &str) -> Result<(Place, Id), Refusal> {
+        let parts = text.rsplit_once(':').and_then(|(lane, seq)| Some((lane, seq.parse().ok()?)));
+        let Some((lane, seq)) = parts else {
+            return Err(Refusal::wrong(
                 format!("`{text}` is no dead letter's id"),
                 "an id is like webhook:123; `fanout dead-letters list` shows them",
+            ));
+        };
+        match self.places().into_iter().find(|place| place.lane == lane) {
+            Some(place) => Ok((place, Id(seq))),
+            None => Err(Refusal::unknown(
+                format!("there is no destination or replay `{lane}`"),
+                format!(
+                    "there are: {}; `fanout replay list` shows the replays",
+                    self.destinations.join(", ")
+                ),
             )),
         }
     }
 
     /// What a list says of a letter.
-    fn summary(&self, name: &str, letter: &Letter) -> Value {
+    fn summary(&self, place: &Place, letter: &Letter) -> Value {
         let event = letter.payload.as_deref();
         json!({
-            "id": id_text(name, letter.id),
-            "destination": name,
+            "id": id_text(place, letter.id),
+            "destination": place.destination,
+            "replay": place.replay,
             "died_at": time_text(letter.died_at_ms),
             "received_at": time_text(letter.received_at_ms),
             "user": event.and_then(|event| event.user_id().or(event.anonymous_id())),
@@ -284,14 +365,14 @@ impl DeadLetters {
     }
 
     /// All that is known of a letter.
-    fn whole(&self, name: &str, letter: &Letter) -> Map<String, Value> {
-        let Value::Object(mut whole) = self.summary(name, letter) else { return Map::new() };
+    fn whole(&self, place: &Place, letter: &Letter) -> Map<String, Value> {
+        let Value::Object(mut whole) = self.summary(place, letter) else { return Map::new() };
         let dead = &letter.dead;
         let first = (dead.first_attempt_at_ms != 0).then(|| time_text(dead.first_attempt_at_ms));
-        let (request, origin) = self.request(name, letter);
+        let (request, origin) = self.request(&place.destination, letter);
         let event = letter.payload.as_deref();
         let call = event.and_then(|event| serde_json::from_str::<Value>(event.raw().raw()).ok());
-        let redrive = event.map(|_| format!("fanout dead-letters redrive {}", id_text(name, letter.id)));
+        let redrive = event.map(|_| format!("fanout dead-letters redrive {}", id_text(place, letter.id)));
         for (key, value) in [
             ("first_attempt_at", json!(first)),
             ("detail", json!(dead.reason)),
@@ -307,14 +388,14 @@ impl DeadLetters {
     }
 
     /// The request, and where it is from.
-    fn request(&self, name: &str, letter: &Letter) -> (Option<String>, &'static str) {
+    fn request(&self, destination: &str, letter: &Letter) -> (Option<String>, &'static str) {
         if let Some(request) = &letter.dead.request {
             return (Some(request.clone()), "kept when it died, rendered for this call alone");
         }
         let Some(event) = &letter.payload else {
             return (None, "not known: the call is gone");
         };
-        let Some(renderer) = self.renderers.iter().find(|renderer| &*renderer.name == name) else {
+        let Some(renderer) = self.renderers.iter().find(|renderer| &*renderer.name == destination) else {
             return (None, "not known: the destination is disabled");
         };
         let source = letter.source.and_then(|source| self.queue.source_name(source)).unwrap_or_default();
@@ -345,8 +426,8 @@ impl Part for DeadLetters {
     }
 }
 
-fn id_text(name: &str, Id(seq): Id) -> String {
-    format!("{name}:{seq}")
+fn id_text(place: &Place, Id(seq): Id) -> String {
+    format!("{}:{seq}", place.lane)
 }
 
 fn time_text(ms: i64) -> String {

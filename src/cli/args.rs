@@ -166,7 +166,7 @@ pub enum DeadLettersCommand {
 
     /// Send them again, each user's in their order and before what waits
     ///
-    /// Traits that a later delivered call of the same user has set again are left out; where nothing is left, the
+    /// Traits that later delivered calls of the same user have set again are left out; where nothing is left, the
     /// delivery is skipped as superseded.
     Redrive {
         /// Their ids, such as webhook:123; or give a filter
@@ -195,9 +195,13 @@ pub enum DeadLettersCommand {
 /// Which dead letters are meant.
 #[derive(Args, Debug, Default)]
 pub struct LetterFilter {
-    /// Of this destination
+    /// Of this destination, also those of replays to it
     #[arg(long, value_name = "NAME")]
     pub destination: Option<String>,
+
+    /// Of the replay with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub replay: Option<u64>,
 
     /// With this reason, such as rejected or expired
     #[arg(long, value_name = "REASON")]
@@ -272,7 +276,7 @@ pub struct ReplayArguments {
     #[arg(long, value_name = "RATE")]
     pub rate: Option<String>,
 
-    /// Also calls whose traits later ones have set again
+    /// Send also what later calls have set again
     #[arg(long)]
     pub all: bool,
 
@@ -287,7 +291,7 @@ pub enum ReplayCommand {
     /// List replays, under way and ended
     List,
 
-    /// End a replay, or take one that has ended off the list
+    /// End a replay, or take one that has ended off the list, with its dead letters
     Cancel {
         /// Its number
         id: u64,

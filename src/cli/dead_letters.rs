@@ -8,12 +8,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::args::{Common, DeadLettersCommand, LetterFilter};
-use super::remote::{Remote, RemoteError, encoded, with_query};
-use super::{Ending, block_on, output};
+use super::remote::{Failure, Remote, RemoteError, encoded, with_query};
+use super::{Ending, block_on, configuration, output};
 use crate::admin::api::Question;
-use crate::admin::dead_letters::DeadLetters;
 use crate::app;
-use crate::config::{self, AdapterSet, Config, Loaded};
+use crate::config::{AdapterSet, Config};
 
 /// The API's place.
 const PATH: &str = "/api/dead-letters";
@@ -25,20 +24,12 @@ pub fn run(
     command: &DeadLettersCommand,
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } =
-        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
+    let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let wanted = Wanted::of(command);
     match block_on(answer(&config, built_in, &wanted))? {
         Ok(answer) if common.json => write_json(out, command, &answer).map(|()| Ending::Done),
         Ok(answer) => write_text(out, common, command, &answer),
-        Err(Failure { message, ending }) => {
-            output::complain(&message);
-            Ok(ending)
-        }
+        Err(failure) => Ok(failure.complain()),
     }
 }
 
@@ -77,9 +68,10 @@ impl Wanted {
 }
 
 fn pairs(filter: &LetterFilter) -> Vec<(&'static str, String)> {
-    let LetterFilter { destination, reason, user, since, until, limit } = filter;
+    let LetterFilter { destination, replay, reason, user, since, until, limit } = filter;
     let texts = [
         ("destination", destination.clone()),
+        ("replay", replay.map(|replay| replay.to_string())),
         ("reason", reason.clone()),
         ("user", user.clone()),
         ("since", since.clone()),
@@ -102,26 +94,9 @@ fn body(ids: &[String], filter: &LetterFilter) -> Value {
     Value::Object(body)
 }
 
-struct Failure {
-    message: String,
-    ending: Ending,
-}
-
-impl Failure {
-    fn new(message: impl ToString) -> Failure {
-        Failure { message: message.to_string(), ending: Ending::Failed }
-    }
-
-    /// A question that is wrong in itself is wrong usage.
-    fn refused(status: u16, message: String) -> Failure {
-        let ending = if status == 400 { Ending::Wrong } else { Ending::Failed };
-        Failure { message, ending }
-    }
-}
-
 /// The running instance's answer, or that of the data directory.
 async fn answer(config: &Config, built_in: &[Adapter], wanted: &Wanted) -> Result<Value, Failure> {
-    let remote = Remote::new(&config.admin).map_err(Failure::new)?;
+    let remote = Remote::new(&config.admin)?;
     let words: String = wanted.words.iter().map(|word| format!("/{}", encoded(word))).collect();
     let query: Vec<_> = wanted.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let path = with_query(&format!("{PATH}{words}"), &query);
@@ -129,28 +104,20 @@ async fn answer(config: &Config, built_in: &[Adapter], wanted: &Wanted) -> Resul
         Method::POST => remote.post(&path, &wanted.body).await,
         _ => remote.get(&path).await,
     };
-    match answer {
-        Err(RemoteError::NotRunning(_)) => {}
-        Err(error @ RemoteError::Refused { status, .. }) => {
-            return Err(Failure::refused(status, error.to_string()));
-        }
-        answer => return answer.map_err(Failure::new),
+    if !matches!(answer, Err(RemoteError::NotRunning(_))) {
+        return answer.map_err(Failure::from);
     }
     let adapters = AdapterSet::open(built_in, config.adapters_dir.as_deref());
     let letters = app::dead_letters_offline(config, &adapters).map_err(Failure::new)?;
-    let ask = move |letters: DeadLetters, question: Question| letters.ask(&question);
     let question = Question {
         method: wanted.method.clone(),
         path: wanted.words.clone(),
         query: wanted.query.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         body: wanted.body.as_object().cloned().unwrap_or_default(),
     };
-    let work = tokio::task::spawn_blocking(move || ask(letters, question));
+    let work = tokio::task::spawn_blocking(move || letters.ask(&question));
     let answer = work.await.map_err(Failure::new)?;
-    answer.map_err(|refusal| {
-        let message = format!("{}: {}", refusal.message, refusal.remedy);
-        Failure::refused(refusal.status.as_u16(), message)
-    })
+    answer.map_err(|refusal| RemoteError::from(refusal).into())
 }
 
 fn write_json(out: &mut dyn Write, command: &DeadLettersCommand, answer: &Value) -> io::Result<()> {
@@ -185,7 +152,9 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     let letters = answer.get("letters").and_then(Value::as_array);
     let row = |letter: &Value| {
-        ["id", "destination", "died_at", "user", "reason"].map(|name| text(letter, name).to_owned())
+        let [id, died_at, user, reason] =
+            ["id", "died_at", "user", "reason"].map(|name| text(letter, name).to_owned());
+        [id, destination(letter), died_at, user, reason]
     };
     let rows: Vec<_> = letters.into_iter().flatten().map(row).collect();
     if rows.is_empty() {
@@ -198,6 +167,15 @@ fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     }
 }
 
+/// Its destination, and by which replay it was to go there, if by one.
+fn destination(letter: &Value) -> String {
+    let name = text(letter, "destination");
+    match letter.get("replay").and_then(Value::as_u64) {
+        Some(replay) => format!("{name} (replay {replay})"),
+        None => name.to_owned(),
+    }
+}
+
 fn show(out: &mut dyn Write, common: &Common, letter: &Value) -> io::Result<()> {
     let attempts = letter.get("attempts").and_then(Value::as_u64).unwrap_or_default().to_string();
     let reason = match text(letter, "detail") {
@@ -206,7 +184,7 @@ fn show(out: &mut dyn Write, common: &Common, letter: &Value) -> io::Result<()> 
     };
     let lines = [
         ("id", text(letter, "id").to_owned()),
-        ("destination", text(letter, "destination").to_owned()),
+        ("destination", destination(letter)),
         ("reason", reason),
         ("attempts", attempts),
         ("received", text(letter, "received_at").to_owned()),
@@ -252,9 +230,8 @@ fn count(out: &mut dyn Write, answer: &Value) -> io::Result<Ending> {
     if done == matched {
         return Ok(Ending::Done);
     }
-    writeln!(
-        out,
-        "the others are open already, their call is gone, or too many are open: look again when those have ended"
-    )?;
+    let why = "the others are open already, their call is gone, or too many letters are open or replays under way: look \
+               again when those have ended";
+    writeln!(out, "{}", answer.get("note").and_then(Value::as_str).unwrap_or(why))?;
     Ok(Ending::Failed)
 }

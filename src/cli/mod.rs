@@ -21,8 +21,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fanout_sdk::adapter::Adapter;
+use fanout_sdk::problem::Problem;
 
-use args::{Arguments, Command};
+use crate::config::{self, AdapterSet, Config, Loaded};
+use args::{Arguments, Command, Common};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,17 @@ fn answer(arguments: Arguments, adapters: &[Adapter], out: &mut dyn Write) -> io
         Command::DeadLetters { command } => dead_letters::run(&common, adapters, &command, out),
         Command::Completions { shell } => completions::run(shell, out),
     }
+}
+
+/// The configuration with its warnings, for commands that cannot do without it. `None` where it has errors, which are on
+/// standard error then.
+fn configuration(common: &Common, built_in: &[Adapter]) -> io::Result<Option<(Config, Vec<Problem>)>> {
+    let Loaded { config, errors, warnings } =
+        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
+    if config.is_none() {
+        output::problems(&mut io::stderr(), &errors, &warnings)?;
+    }
+    Ok(config.map(|config| (config, warnings)))
 }
 
 /// Runs an asynchronous command. When it has ended nothing more is waited for: a name that is being resolved, for one,

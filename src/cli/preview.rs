@@ -16,9 +16,9 @@ use fanout_sdk::testkit;
 use serde_json::{Value, json};
 
 use super::args::{Common, PreviewArguments};
-use super::{Ending, examples, output};
+use super::{Ending, configuration, examples, output};
 use crate::clock::SystemClock;
-use crate::config::{self, AdapterSet, Config, Destination, Loaded};
+use crate::config::{self, AdapterSet, Config, Destination};
 use crate::routing::{self, Decision, Target};
 
 /// What one destination would get.
@@ -53,12 +53,7 @@ pub fn run(
     arguments: &PreviewArguments,
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
-    let open = |folder: Option<&Path>| AdapterSet::open_boxed(built_in, folder);
-    let Loaded { config, errors, warnings } = config::load(&common.config, &open);
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
+    let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let chosen = match choose(&config, arguments.to.as_deref()) {
         Ok(chosen) => chosen,
         Err(message) => {

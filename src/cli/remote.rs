@@ -7,6 +7,8 @@ use std::time::Duration;
 use fanout_sdk::destination::{NoAnswer, Request, Transport};
 use serde_json::Value;
 
+use super::{Ending, output};
+use crate::admin::api::Refusal;
 use crate::config::{Admin, Secret};
 use crate::transport::{HttpTransport, Options};
 
@@ -39,6 +41,41 @@ pub enum RemoteError {
     },
 }
 
+/// Why a command has nothing to show, and how it ends.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    ending: Ending,
+}
+
+impl Failure {
+    /// The command could not do what was asked.
+    pub fn new(message: impl ToString) -> Failure {
+        Failure { message: message.to_string(), ending: Ending::Failed }
+    }
+
+    /// Says it on standard error.
+    pub fn complain(self) -> Ending {
+        output::complain(&self.message);
+        self.ending
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Failure {
+        // A question that is wrong in itself is wrong usage.
+        let is_usage = matches!(error, RemoteError::Refused { status: 400, .. });
+        let ending = if is_usage { Ending::Wrong } else { Ending::Failed };
+        Failure { message: error.to_string(), ending }
+    }
+}
+
+impl From<Refusal> for RemoteError {
+    fn from(Refusal { status, message, remedy, .. }: Refusal) -> RemoteError {
+        RemoteError::Refused { status: status.as_u16(), message, remedy }
+    }
+}
+
 /// A running instance's admin API.
 pub struct Remote {
     transport: HttpTransport,
@@ -48,9 +85,9 @@ pub struct Remote {
 
 impl Remote {
     /// The instance that the configuration describes; whether it runs shows with the first question.
-    pub fn new(admin: &Admin) -> Result<Remote, String> {
+    pub fn new(admin: &Admin) -> Result<Remote, Failure> {
         let options = Options { allow_private_networks: true, without_tls: true, ..Options::default() };
-        let transport = HttpTransport::new(&options).map_err(|error| error.to_string())?;
+        let transport = HttpTransport::new(&options).map_err(Failure::new)?;
         Ok(Remote { transport, address: reachable(admin.listen), token: admin.token.clone() })
     }
 

@@ -6,9 +6,8 @@ use fanout_sdk::adapter::Adapter;
 use serde_json::{Map, Value, json};
 
 use super::args::{Common, ReplayArguments, ReplayCommand};
-use super::remote::{Remote, RemoteError};
-use super::{Ending, block_on, output};
-use crate::config::{self, AdapterSet, Loaded};
+use super::remote::{Failure, Remote};
+use super::{Ending, block_on, configuration, output};
 
 const PATH: &str = "/api/replay";
 
@@ -19,33 +18,19 @@ pub fn run(
     arguments: &ReplayArguments,
     out: &mut dyn Write,
 ) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } =
-        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
-    let remote = match Remote::new(&config.admin) {
-        Ok(remote) => remote,
-        Err(problem) => {
-            output::complain(&problem);
-            return Ok(Ending::Failed);
-        }
-    };
+    let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let asked = async {
-        match &arguments.command {
+        let remote = Remote::new(&config.admin)?;
+        let answer = match &arguments.command {
             None => remote.post(PATH, &wish(arguments)).await,
             Some(ReplayCommand::List) => remote.get(PATH).await,
             Some(ReplayCommand::Cancel { id }) => remote.delete(&format!("{PATH}/{id}")).await,
-        }
+        };
+        answer.map_err(Failure::from)
     };
     let answer = match block_on(asked)? {
         Ok(answer) => answer,
-        Err(error) => {
-            output::complain(&error.to_string());
-            let is_usage = matches!(error, RemoteError::Refused { status: 400, .. });
-            return Ok(if is_usage { Ending::Wrong } else { Ending::Failed });
-        }
+        Err(failure) => return Ok(failure.complain()),
     };
     if common.json {
         output::json_line(out, &answer)?;
@@ -82,11 +67,21 @@ fn list(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     };
     output::table(out, heads, &replays.iter().map(row).collect::<Vec<_>>())?;
     for replay in replays {
+        let id = cell(replay, "id");
         if let Some(waits) = replay.get("waits").and_then(Value::as_str) {
-            writeln!(out, "replay {} waits: {waits}", cell(replay, "id"))?;
+            writeln!(out, "replay {id} waits: {waits}")?;
+        }
+        if has_dead(replay) {
+            writeln!(out, "replay {id}: `fanout dead-letters list --replay {id}` shows what is dead")?;
         }
     }
     Ok(())
+}
+
+/// Whether something of it is dead and kept; with a cancelled one all of it is gone.
+fn has_dead(replay: &Value) -> bool {
+    let mut outcomes = replay.get("outcomes").and_then(Value::as_object).into_iter().flatten();
+    cell(replay, "state") != "cancelled" && outcomes.any(|(name, _)| name.starts_with("dead: "))
 }
 
 fn cell(replay: &Value, name: &str) -> String {

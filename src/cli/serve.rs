@@ -8,19 +8,14 @@ use tokio::sync::Notify;
 use fanout_sdk::adapter::Adapter;
 
 use super::args::Common;
-use super::{Ending, block_on, output};
+use super::{Ending, block_on, configuration, output};
 use crate::app::{Instance, StartError};
-use crate::config::{self, AdapterSet, Config, Loaded};
+use crate::config::{self, AdapterSet, Config};
 use crate::telemetry::{self, LogFormat};
 
 /// Runs the router.
 pub fn run(common: &Common, built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
-    let Loaded { config, errors, warnings } =
-        config::load(&common.config, &|folder| AdapterSet::open_boxed(built_in, folder));
-    let Some(config) = config else {
-        output::problems(&mut io::stderr(), &errors, &warnings)?;
-        return Ok(Ending::Wrong);
-    };
+    let Some((config, warnings)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     for warning in &warnings {
         output::complain(&warning.to_string());
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use fanout_sdk::destination::Rate;
 use fanout_sdk::event::Event;
+use fanout_sdk::superseded::{Again, Trait, Value};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::gate::{Permit, Signs};
@@ -98,14 +99,18 @@ impl Standing {
     }
 }
 
-/// Which events of a run are sent. Called on the lane's own task.
+/// Which events of a run are sent, and with which traits. Called on the lane's own task.
 #[async_trait]
 pub trait Select: Send + Sync {
-    /// Brings it up to date, before it is asked about what was claimed.
-    async fn refresh(&self);
+    /// Brings it up to date, before it is asked about what was claimed. `false` where that cannot be done now: then
+    /// nothing of it may be sent.
+    async fn refresh(&self) -> bool;
 
     /// The code under which an event is skipped, if it is left out.
     fn leaves_out(&self, delivery: &Claimed<Arc<Event>>) -> Option<&'static str>;
+
+    /// Whether later events have set a trait of it again.
+    fn again(&self, delivery: &Claimed<Arc<Event>>, one: Trait<'_>, value: Value<'_>) -> Again;
 }
 
 /// What makes a lane a replay's.

@@ -78,6 +78,8 @@ pub(super) fn concurrency(spec: &LaneSpec) -> usize {
     wanted.min(limits.concurrency.unwrap_or(usize::MAX)).max(1)
 }
 
+/// After how long a replay looks again whether it can choose what to send: milliseconds.
+const CHOOSE_AGAIN_MS: i64 = 1000;
 /// Of these, so many are a replay's at most: live events go first.
 const REPLAY_SHARE: usize = 4;
 
@@ -161,7 +163,10 @@ impl Lane {
                         if claimed.is_empty() {
                             return self.stop(now).await; // It is over, or the queue is closing.
                         }
-                        replay.select.refresh().await;
+                        if !replay.select.refresh().await {
+                            self.put_off(claimed);
+                            continue;
+                        }
                     }
                     self.take_in(claimed);
                     tokio::task::yield_now().await; // A backlog of events to skip must not keep other lanes waiting.
@@ -300,6 +305,14 @@ impl Lane {
                 Err(NotSent { settled: how, label }) => settled.add(ticket.id, how, label),
             }
         }
+        settled.report(&self.work);
+    }
+
+    /// Gives back what a replay cannot choose from now, for a while.
+    fn put_off(&self, claimed: Vec<Claimed<Arc<Event>>>) {
+        let at_ms = self.work.services.clock.now_ms().saturating_add(CHOOSE_AGAIN_MS);
+        let mut settled = Settlement::default();
+        claimed.into_iter().for_each(|delivery| settled.wait(delivery.id, at_ms));
         settled.report(&self.work);
     }
 

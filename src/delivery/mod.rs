@@ -163,6 +163,8 @@ struct Running {
     command: watch::Sender<Command>,
     status: Arc<Mutex<Status>>,
     suppression: Option<Arc<Suppression>>,
+    /// The destination that it is a replay to, if it is one.
+    replay_to: Option<Arc<str>>,
     /// Taken by whoever waits for its end.
     task: Option<JoinHandle<()>>,
 }
@@ -173,7 +175,8 @@ pub struct Lanes {
     running: Mutex<BTreeMap<Arc<str>, Running>>,
     /// What the lane of each destination shares with its replays.
     beside: Mutex<BTreeMap<Arc<str>, Arc<Beside>>>,
-    changing: tokio::sync::Mutex<()>,
+    /// Held while lanes start and stop; whether they have stopped for good.
+    changing: tokio::sync::Mutex<bool>,
 }
 
 impl Lanes {
@@ -188,10 +191,10 @@ impl Lanes {
     }
 
     /// Starts a lane. One of the same name is stopped first, whose requests have until `deadline` to end, so that no
-    /// user's events overtake each other.
+    /// user's events overtake each other; so are the replays beside it, which whoever started them may start again.
     pub async fn start(&self, spec: LaneSpec, deadline: Instant) {
         let _changing = self.changing.lock().await;
-        self.end(Some(&spec.name), deadline).await;
+        self.end(|lane, running| running.is_of(lane, &spec.name), deadline).await;
         let (command, commands) = watch::channel(if spec.paused { Command::Pause } else { Command::Run });
         let (name, status) = (spec.name.clone(), Arc::<Mutex<Status>>::default());
         let suppression = spec.suppression.clone();
@@ -201,13 +204,12 @@ impl Lanes {
         self.services.queue.set_limits(&name, LaneLimits { max_backlog: spec.policy.max_backlog });
         let work = supervised(name.clone(), spec, role, self.services.clone(), commands, status.clone());
         let task = Some(tokio::spawn(work));
-        self.running().insert(name, Running { command, status, suppression, task });
+        self.running().insert(name, Running { command, status, suppression, replay_to: None, task });
     }
 
     /// Starts a replay beside the lane of its destination, whose rates, requests at one time and pauses it shares; who is
-    /// told what happens is its own. It ends by itself when everything is finished, and says so; then it is still to be
-    /// stopped. `None` where the destination has no lane. Replays of a destination whose lane is replaced send nothing
-    /// until they are started again.
+    /// told what happens is its own. It ends by itself when everything is finished, or when the lane is replaced, and says
+    /// so; then it is still to be stopped. `None` where the destination has no lane, or all have stopped for good.
     pub async fn start_replay(
         &self,
         spec: LaneSpec,
@@ -215,16 +217,13 @@ impl Lanes {
         observer: Arc<dyn Observer>,
         deadline: Instant,
     ) -> Option<Arc<Notify>> {
-        let _changing = self.changing.lock().await;
-        let beside = self.shared().get(&spec.name).cloned()?;
-        let name = replay.lane.clone();
-        self.end(Some(&name), deadline).await;
+        let changing = self.changing.lock().await;
+        let beside = self.shared().get(&spec.name).filter(|_| !*changing).cloned()?;
+        let (name, to) = (replay.lane.clone(), spec.name.clone());
+        self.end(|lane, _| *lane == *name, deadline).await;
         let (command, commands) = watch::channel(Command::Run);
         let status = Arc::<Mutex<Status>>::default();
-        let suppression = self.suppression(&spec.name);
-        if let Some(suppression) = &suppression {
-            suppression.bypass(true);
-        }
+        let bypass = self.suppression(&to).map(Suppression::bypass);
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
         let work = supervised(name.clone(), spec, role, services, commands, status.clone());
@@ -232,12 +231,11 @@ impl Lanes {
         let told = ended.clone();
         let task = Some(tokio::spawn(async move {
             work.await;
-            if let Some(suppression) = suppression {
-                suppression.bypass(false);
-            }
+            drop(bypass);
             told.notify_one();
         }));
-        self.running().insert(name, Running { command, status, suppression: None, task });
+        self.running()
+            .insert(name, Running { command, status, suppression: None, replay_to: Some(to), task });
         Some(ended)
     }
 
@@ -248,60 +246,35 @@ impl Lanes {
     /// Starts the lane of a disabled destination, which skips every event.
     pub async fn start_disabled(&self, name: Arc<str>, deadline: Instant) {
         let _changing = self.changing.lock().await;
-        self.end(Some(&name), deadline).await;
+        self.end(|lane, running| running.is_of(lane, &name), deadline).await;
         self.shared().remove(&name);
         let (command, commands) = watch::channel(Command::Run);
         self.services.queue.set_limits(&name, LaneLimits::default());
         let (lane, services, told) = (name.clone(), self.services.clone(), commands.clone());
         let skip = move || disabled::run(lane.clone(), services.clone(), told.clone());
         let task = Some(tokio::spawn(supervise::run(name.clone(), self.services.clone(), commands, skip)));
-        self.running().insert(name, Running { command, status: Arc::default(), suppression: None, task });
+        let (status, suppression, replay_to) = (Arc::default(), None, None);
+        self.running().insert(name, Running { command, status, suppression, replay_to, task });
     }
 
     /// Stops a lane; what it had claimed goes back to the queue unless it ends before the deadline.
     pub async fn stop(&self, name: &str, deadline: Instant) {
         let _changing = self.changing.lock().await;
-        self.end(Some(name), deadline).await;
+        self.end(|lane, _| *lane == *name, deadline).await;
     }
 
-    /// Stops all lanes at once. Requests under way have until the deadline, also those of a lane that is being stopped
+    /// Stops all lanes at once and for good. Requests under way have until the deadline, also those of a lane that is being stopped
     /// already; the events of those that do not end in time will be sent again.
     pub async fn shutdown(&self, deadline: Instant) {
-        self.command(None, Command::Stop { deadline });
-        let _changing = self.changing.lock().await;
-        self.end(None, deadline).await;
+        self.command(|_, _| true, Command::Stop { deadline });
+        let mut changing = self.changing.lock().await;
+        *changing = true;
+        self.end(|_, _| true, deadline).await;
     }
 
     /// Pauses a lane or lets it go on; `false` when there is none of that name.
     pub fn pause(&self, name: &str, paused: bool) -> bool {
-        self.command(Some(name), if paused { Command::Pause } else { Command::Run })
-    }
-
-    /// Something besides its lane changes what a destination's vendor stores, such as a redrive: from now on the next
-    /// call about everybody is sent, unchanged or not. To be called before that something begins.
-    pub fn forget_unchanged(&self, name: &str) {
-        match self.suppression(name) {
-            Some(suppression) => suppression.forget_all(),
-            None => suppression::forget_saved(&*self.services.queue, name),
-        }
-    }
-
-    /// The same for one person alone, by any of its names: userId, anonymousId, e-mail address or the vendor's identity.
-    /// For a deletion, under each of the names that it is made for.
-    pub fn forget_unchanged_of(&self, name: &str, person: &str) {
-        match self.suppression(name) {
-            Some(suppression) => suppression.forget(person, &*self.services.queue),
-            None => suppression::forget_saved(&*self.services.queue, name),
-        }
-    }
-
-    /// While something else writes to a destination's vendor beside its lane, everything is sent, unchanged or not;
-    /// replays see to it themselves. To be called with `true` before its first request and with `false` after its last.
-    pub fn bypass_unchanged(&self, name: &str, begins: bool) {
-        match self.suppression(name) {
-            Some(suppression) => suppression.bypass(begins),
-            None => suppression::forget_saved(&*self.services.queue, name),
-        }
+        self.command(|lane, _| *lane == *name, if paused { Command::Pause } else { Command::Run })
     }
 
     fn suppression(&self, name: &str) -> Option<Arc<Suppression>> {
@@ -318,10 +291,10 @@ impl Lanes {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells one lane, or all, what to do; one that is to stop cannot be told otherwise. `false` when there is none.
-    fn command(&self, name: Option<&str>, command: Command) -> bool {
+    /// Tells some lanes what to do; one that is to stop cannot be told otherwise. `false` when there is none.
+    fn command(&self, which: impl Fn(&str, &Running) -> bool, command: Command) -> bool {
         let mut found = false;
-        for (_, lane) in self.running().iter().filter(|(lane, _)| name.is_none_or(|name| ***lane == *name)) {
+        for (_, lane) in self.running().iter().filter(|(name, lane)| which(name, lane)) {
             lane.command.send_if_modified(|current| {
                 let stopping = matches!(current, Command::Stop { .. });
                 let changed = *current != command && (!stopping || matches!(command, Command::Stop { .. }));
@@ -335,13 +308,13 @@ impl Lanes {
         found
     }
 
-    async fn end(&self, name: Option<&str>, deadline: Instant) {
-        self.command(name, Command::Stop { deadline });
+    async fn end(&self, which: impl Fn(&str, &Running) -> bool, deadline: Instant) {
+        self.command(&which, Command::Stop { deadline });
         let tasks: Vec<_> = self
             .running()
             .iter_mut()
-            .filter(|(lane, _)| name.is_none_or(|name| ***lane == *name))
-            .filter_map(|(lane, running)| Some((lane.clone(), running.task.take()?)))
+            .filter(|(name, lane)| which(name, lane))
+            .filter_map(|(name, lane)| Some((name.clone(), lane.task.take()?)))
             .collect();
         for (lane, task) in tasks {
             if task.await.is_err() {
@@ -352,6 +325,13 @@ impl Lanes {
             }
             self.running().remove(&lane);
         }
+    }
+}
+
+impl Running {
+    /// Whether it is the lane of a destination, or a replay beside that.
+    fn is_of(&self, lane: &str, destination: &str) -> bool {
+        lane == destination || self.replay_to.as_deref() == Some(destination)
     }
 }
 

@@ -180,26 +180,13 @@ impl Suppressor {
         }
     }
 
-    /// Something else has changed the record, such as a deletion: the next call about it goes.
-    pub fn forget(&mut self, key: u64) {
-        self.spoil(key);
-        if let Some(Known::Taken { .. }) = self.known.get(key) {
-            self.known.remove(key);
-        }
-    }
-
-    /// Something else may have changed any record, such as a redrive: the next call about each of them goes.
-    pub fn forget_all(&mut self) {
-        self.open.values_mut().for_each(|open| open.spoiled = true);
-        self.known.keep(|known| matches!(known, Known::Unsure { .. }));
-    }
-
     /// While something else writes to the vendor's records, such as a replay, nothing is suppressed and nothing that
     /// the vendor takes counts; at its beginning and its end everything is forgotten.
     /// Of several each is told of by itself.
     pub fn bypass(&mut self, begins: bool) {
         self.others = if begins { self.others.saturating_add(1) } else { self.others.saturating_sub(1) };
-        self.forget_all();
+        self.open.values_mut().for_each(|open| open.spoiled = true);
+        self.known.keep(|known| matches!(known, Known::Unsure { .. }));
     }
 
     /// Knows nothing again, as after a crash; nothing is under way.

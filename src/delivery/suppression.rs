@@ -17,15 +17,6 @@ fn saved_at(destination: &str) -> String {
     format!("digests/{destination}")
 }
 
-/// Drops what a lane that is not running has saved, because something else changes the vendor's records.
-pub(super) fn forget_saved(queue: &dyn Queue<Arc<Event>>, destination: &str) {
-    let key = saved_at(destination);
-    let is_saved = queue.get(&key).is_some_and(|bytes| !bytes.is_empty());
-    if is_saved && let Err(error) = queue.put(&key, b"") {
-        tracing::warn!(destination, %error, "could not drop the saved digests of unchanged calls");
-    }
-}
-
 /// Leaves out identifies that change nothing at one destination.
 #[derive(Debug)]
 pub struct Suppression {
@@ -45,11 +36,6 @@ impl Suppression {
             fingerprint,
             suppressor: Mutex::new(Suppressor::new(refresh_ms)),
         }
-    }
-
-    /// Whether it is this destination's: a run beside it must not take its place.
-    pub(super) fn is_of(&self, lane: &str) -> bool {
-        *self.destination == *lane
     }
 
     fn suppressor(&self) -> MutexGuard<'_, Suppressor> {
@@ -135,20 +121,20 @@ impl Suppression {
         }
     }
 
-    /// See [`Suppressor::forget_all`].
-    pub(super) fn forget_all(&self) {
-        self.suppressor().forget_all();
+    /// Something else writes to the vendor's records from now on, until what this hands out is dropped; see
+    /// [`Suppressor::bypass`].
+    pub(super) fn bypass(self: Arc<Self>) -> Bypass {
+        self.suppressor().bypass(true);
+        Bypass(self)
     }
+}
 
-    /// See [`Suppressor::forget`]; the person goes by any of its names: userId, anonymousId, e-mail address or the
-    /// vendor's identity.
-    pub(super) fn forget(&self, person: &str, queue: &dyn Queue<Arc<Event>>) {
-        self.suppressor().forget(person_key(person, |parts| queue.hash(parts)));
-    }
+/// While it lives, nothing is suppressed.
+pub(super) struct Bypass(Arc<Suppression>);
 
-    /// See [`Suppressor::bypass`].
-    pub(super) fn bypass(&self, begins: bool) {
-        self.suppressor().bypass(begins);
+impl Drop for Bypass {
+    fn drop(&mut self) {
+        self.0.suppressor().bypass(false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The steps of a lane's work on events: route, render and pack, send, settle. What order they go in and when is the
 //! loop's business, in `lane`.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use fanout_sdk::destination::{Context, Item, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
-use fanout_sdk::superseded::Left;
+use fanout_sdk::superseded::{Again, Left, Trait, Value};
 use tokio::time::Instant;
 
 use super::limiter::Limited;
@@ -87,7 +88,6 @@ impl Work {
         let requests_kept = AtomicUsize::new(0);
         // What a replay sends was asked for.
         let suppression = spec.suppression.clone().filter(|_| role.replay.is_none());
-        let suppression = suppression.filter(|suppression| suppression.is_of(&spec.name));
         if let Some(suppression) = &suppression {
             suppression.start(&*services.queue);
         }
@@ -106,7 +106,7 @@ impl Work {
         if let Some(reason) = left_out {
             return Err(NotSent::skipped(reason));
         }
-        let event = match delivery.payload.without(delivery.later.iter().map(|later| &**later)) {
+        let event = match self.rest(delivery) {
             Left::Whole => &delivery.payload,
             Left::Part(event) => &Arc::from(event),
             Left::Nothing => return Err(NotSent::skipped("superseded")),
@@ -134,6 +134,25 @@ impl Work {
             Ok(Err(skip)) => Err(NotSent::skipped(skip.reason)),
             Err(_) => Err(NotSent::broken(delivery.attempt)),
         }
+    }
+
+    /// What is left of a call that is sent late: of a dead letter, without what the lane has delivered since; of a
+    /// replay's, without what was delivered live since.
+    fn rest(&self, delivery: &Claimed<Arc<Event>>) -> Left {
+        let select = self.role.replay.as_ref().filter(|_| !delivery.whole).map(|replay| &replay.select);
+        if delivery.later.is_empty() && select.is_none() {
+            return Left::Whole;
+        }
+        let later: HashMap<Trait<'_>, Value<'_>> =
+            delivery.later.iter().flat_map(|later| later.set_traits()).collect();
+        delivery.payload.without(|one, value| {
+            let own = match later.get(&one) {
+                None => Again::No,
+                Some(last) if *last == value => Again::Same,
+                Some(_) => Again::Other,
+            };
+            own.and(select.map_or(Again::No, |select| select.again(delivery, one, value)))
+        })
     }
 
     fn suppresses(&self, delivery: &Claimed<Arc<Event>>, item: &Item) -> bool {

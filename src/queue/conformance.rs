@@ -59,6 +59,7 @@ macro_rules! conformance {
         a_run_keeps_the_order_of_a_key
         a_run_goes_on_after_a_crash
         a_run_that_is_done_stays_done
+        a_run_that_is_done_goes_on_for_what_is_redriven
         a_removed_run_leaves_nothing
         a_run_over_nothing_is_done_at_once
         retained_calls_are_read_with_what_became_of_them
@@ -607,6 +608,7 @@ pub async fn a_redriven_letter_goes_before_what_waits(place: impl Place) {
     for _ in 0..4 {
         let claimed = claim(&queue, "a", 1).await.remove(0);
         assert_eq!((claimed.attempt, claimed.later.len()), (1, 0));
+        assert_eq!(claimed.whole, ids.contains(&claimed.id));
         queue.settle("a", done(std::slice::from_ref(&claimed)));
         order.push(claimed.payload);
     }

@@ -250,6 +250,7 @@ impl<T: Clone> Feed<T> {
                     first_attempt_at_ms: claim.first_attempt_at_ms,
                     payload,
                     later,
+                    whole: self.lane.is_to_be_whole(claim.seq),
                 }),
                 Err(code) => self.bury(claim, code, now_ms),
             }

@@ -105,6 +105,8 @@ pub struct Claimed<T> {
     /// For one that was redriven: later calls of its order key that the lane has delivered, oldest first, at most the
     /// newest 256 and as far as they are retained. Empty for all others.
     pub later: Vec<T>,
+    /// Whether it was redriven to be sent whole, see [`Queue::redrive`].
+    pub whole: bool,
 }
 
 /// How a lane is done with a claimed delivery.

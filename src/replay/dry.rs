@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fanout_sdk::event::{CallType, Event};
+use fanout_sdk::superseded::{Again, Left, Trait, Value};
 
 use super::choice::Choice;
 use crate::delivery::LaneSpec;
@@ -35,8 +36,9 @@ pub fn count(
                 continue;
             }
             let source = queue.source_name(call.source).unwrap_or_default();
-            let chosen = choice.why_not(&call.payload, call.order_key, call.id);
-            match chosen.or_else(|| why_skipped(spec, &call.payload, &source)) {
+            let again = |one: Trait<'_>, value: Value<'_>| choice.again(call.order_key, call.id, one, value);
+            let why_not = choice.why_not(&call.payload);
+            match why_not.or_else(|| why_skipped(spec, &call.payload, &source, again)) {
                 Some(reason) => *counts.left_out.entry(format!("skipped: {reason}")).or_default() += 1,
                 None => counts.would_send += 1,
             }
@@ -48,7 +50,17 @@ pub fn count(
     }
 }
 
-fn why_skipped(spec: &LaneSpec, event: &Arc<Event>, source: &str) -> Option<&'static str> {
+fn why_skipped(
+    spec: &LaneSpec,
+    event: &Arc<Event>,
+    source: &str,
+    again: impl Fn(Trait<'_>, Value<'_>) -> Again,
+) -> Option<&'static str> {
+    let event = match event.without(again) {
+        Left::Whole => event,
+        Left::Part(event) => &Arc::from(event),
+        Left::Nothing => return Some("superseded"),
+    };
     if !spec.every_call && event.call_type() != CallType::Identify {
         return Some("call_type");
     }

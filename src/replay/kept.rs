@@ -41,7 +41,7 @@ pub struct Kept {
     pub count: u64,
     /// in this time: milliseconds.
     pub per_ms: u64,
-    /// Also events that later ones have superseded.
+    /// Also what later events have superseded.
     pub all: bool,
     /// Where it stands.
     pub state: State,
@@ -69,7 +69,8 @@ impl Kept {
 
 /// Counts by outcome, such as `delivered` and `skipped: superseded`.
 pub fn outcomes(counts: &LaneCounts) -> BTreeMap<String, u64> {
-    counts.finished.iter().map(|(code, count)| (name(code), *count)).collect()
+    let some = counts.finished.iter().filter(|(_, count)| *count > 0);
+    some.map(|(code, count)| (name(code), *count)).collect()
 }
 
 fn name(code: &Code) -> String {
@@ -110,6 +111,16 @@ impl Index {
     }
 }
 
+/// All that are kept, oldest first.
+pub fn all<T>(queue: &dyn Queue<T>) -> Vec<Kept> {
+    Index::load(queue).ids.into_iter().filter_map(|id| load(queue, id)).collect()
+}
+
+/// How many of these are not finished.
+pub fn running(all: &[Kept]) -> usize {
+    all.iter().filter(|kept| kept.state == State::Running).count()
+}
+
 /// A replay that is kept.
 pub fn load<T>(queue: &dyn Queue<T>, id: u64) -> Option<Kept> {
     serde_json::from_slice(&queue.get(&key(id))?).ok()
@@ -141,6 +152,7 @@ mod tests {
                 (Code::Delivered, 3),
                 (Code::Skipped("superseded".into()), 2),
                 (Code::Dead("rejected".into()), 1),
+                (Code::Dead("expired".into()), 0),
             ],
             ..LaneCounts::default()
         };

@@ -6,6 +6,7 @@
 mod choice;
 mod dry;
 mod kept;
+mod letters;
 mod part;
 mod words;
 
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 
 use choice::{Choice, ChoiceError};
 use kept::{Index, Kept, State};
+
+pub use letters::Stored;
 
 use crate::admin::api::Refusal;
 use crate::delivery::{LaneSpec, Lanes, Observer, Replay};
@@ -36,6 +39,8 @@ const MOST_ENDED: usize = 20;
 const STANDARD_RATE: (u64, Duration) = (50, Duration::from_secs(1));
 /// and which part of what the vendor publishes.
 const SHARE: u64 = 10;
+/// What is said where dead letters are deleted with a replay.
+const LETTERS_WENT: &str = "its dead letters were deleted with it";
 /// How long the requests of one that is cancelled may take to end.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
 
@@ -52,7 +57,7 @@ pub struct Wish {
     pub user: Option<String>,
     /// So many events in this time at most.
     pub rate: Option<(u64, Duration)>,
-    /// Also events that later ones have superseded.
+    /// Also what later events have superseded.
     pub all: bool,
 }
 
@@ -75,6 +80,8 @@ pub struct Replays {
     means: Means,
     /// Why one that is not finished does nothing.
     notes: Mutex<BTreeMap<u64, String>>,
+    /// Those that a task sees to, with what each chooses by as soon as that is known.
+    seen_to: Mutex<BTreeMap<u64, Option<Arc<Choice>>>>,
     /// Held while what is kept of them changes.
     changing: tokio::sync::Mutex<()>,
 }
@@ -82,15 +89,19 @@ pub struct Replays {
 impl Replays {
     /// None is started; see [`Replays::resume`].
     pub fn new(means: Means) -> Arc<Replays> {
-        Arc::new(Replays { means, notes: Mutex::default(), changing: tokio::sync::Mutex::default() })
+        Arc::new(Replays {
+            means,
+            notes: Mutex::default(),
+            seen_to: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Starts those again that an earlier run of the program did not finish.
     pub fn resume(self: &Arc<Self>) {
         for kept in self.kept().into_iter().filter(|kept| kept.state == State::Running) {
             tracing::info!(replay = kept.id, destination = kept.to, "a replay goes on");
-            let replays = self.clone();
-            tokio::spawn(async move { replays.run(kept).await });
+            self.see_to(kept, None);
         }
     }
 
@@ -118,7 +129,7 @@ impl Replays {
         let spec = self.spec(&wish.to)?;
         let _changing = self.changing.lock().await;
         let all = self.kept();
-        if all.iter().filter(|kept| kept.state == State::Running).count() >= MOST_RUNNING {
+        if kept::running(&all) >= MOST_RUNNING {
             return Err(Refusal::wrong(
                 format!("{MOST_RUNNING} replays are under way"),
                 "wait until one has ended, or end one with `fanout replay cancel`",
@@ -157,8 +168,7 @@ impl Replays {
         .await?;
         let mut answer = self.show(&kept);
         add_note(&mut answer, &wish, info.kept_from_ms);
-        let replays = self.clone();
-        tokio::spawn(async move { replays.deliver(kept, spec, choice).await });
+        self.see_to(kept, Some(choice));
         Ok(answer)
     }
 
@@ -171,14 +181,18 @@ impl Replays {
         };
         if kept.state != State::Running {
             let (queue, kept_now) = (queue.clone(), kept.clone());
-            blocking(move || drop_one(&*queue, &kept_now)).await?;
-            return Ok(json!({"id": id, "removed": true}));
+            let had_letters = blocking(move || drop_one(&*queue, &kept_now)).await?;
+            let mut answer = json!({"id": id, "removed": true});
+            had_letters.then(|| add(&mut answer, "note", LETTERS_WENT.to_owned()));
+            return Ok(answer);
         }
         self.means.lanes.stop(&kept.lane(), Instant::now() + CANCEL_TIME).await;
         self.end(&mut kept, State::Cancelled).await?;
         let (queue, lane) = (queue.clone(), kept.lane());
-        blocking(move || queue.remove_run(&lane).map_err(|error| not_written(&error))).await?;
-        Ok(self.show(&kept))
+        let had_letters = blocking(move || remove_lane(&*queue, &lane)).await?;
+        let mut answer = self.show(&kept);
+        had_letters.then(|| add(&mut answer, "note", LETTERS_WENT.to_owned()));
+        Ok(answer)
     }
 
     /// All that are kept, oldest first.
@@ -187,12 +201,15 @@ impl Replays {
     }
 
     fn kept(&self) -> Vec<Kept> {
-        let queue = &*self.means.queue as &dyn Queue<_>;
-        Index::load(queue).ids.into_iter().filter_map(|id| kept::load(queue, id)).collect()
+        kept::all(&*self.means.queue as &dyn Queue<_>)
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<u64, String>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen_to(&self) -> MutexGuard<'_, BTreeMap<u64, Option<Arc<Choice>>>> {
+        self.seen_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spec(&self, to: &str) -> Result<LaneSpec, Refusal> {
@@ -207,11 +224,31 @@ impl Replays {
 
     fn choice(&self, spec: &LaneSpec, wish: &Wish) -> Arc<Choice> {
         let (queue, target) = (self.means.queue.clone(), spec.target.clone());
-        Arc::new(Choice::new(queue, target, &spec.name, wish.since_ms, wish.user.clone(), wish.all))
+        let range = Range { since_ms: wish.since_ms, until_ms: wish.until_ms };
+        Arc::new(Choice::new(queue, target, &spec.name, range, wish.user.clone(), wish.all))
     }
 
-    /// Takes one up again.
-    async fn run(self: Arc<Self>, kept: Kept) {
+    /// Has a task see to it that one goes on, unless one does; with `changing` held once others may.
+    fn see_to(self: &Arc<Self>, kept: Kept, choice: Option<Arc<Choice>>) {
+        let mut seen_to = self.seen_to();
+        if seen_to.contains_key(&kept.id) {
+            return;
+        }
+        seen_to.insert(kept.id, choice.clone());
+        drop(seen_to);
+        let replays = self.clone();
+        tokio::spawn(async move {
+            let id = kept.id;
+            if let Err(note) = replays.run(kept, choice).await {
+                let _changing = replays.changing.lock().await;
+                replays.notes().insert(id, note);
+                replays.seen_to().remove(&id);
+            }
+        });
+    }
+
+    /// Delivers one until it has ended. Or says why it cannot.
+    async fn run(&self, kept: Kept, choice: Option<Arc<Choice>>) -> Result<(), String> {
         let Some(spec) = self.means.specs.get(&kept.to).cloned() else {
             let note = format!(
                 "destination {} is not enabled: enable it and restart, or cancel the replay; until then the calls of \
@@ -219,9 +256,22 @@ impl Replays {
                 kept.to
             );
             tracing::warn!(replay = kept.id, "{note}");
-            self.notes().insert(kept.id, note);
-            return;
+            return Err(note);
         };
+        self.notes().remove(&kept.id);
+        let choice = match choice {
+            Some(choice) => choice,
+            None => self.take_up(&kept, &spec).await.map_err(|refusal| {
+                let note = format!("{}: {}", refusal.message, refusal.remedy);
+                tracing::error!(replay = kept.id, "a replay cannot go on: {note}");
+                note
+            })?,
+        };
+        self.deliver(kept, spec, choice).await
+    }
+
+    /// What one chooses by that goes on after a restart, or because dead letters of it were opened again.
+    async fn take_up(&self, kept: &Kept, spec: &LaneSpec) -> Result<Arc<Choice>, Refusal> {
         let wish = Wish {
             to: kept.to.clone(),
             since_ms: kept.since_ms,
@@ -230,47 +280,55 @@ impl Replays {
             rate: None,
             all: kept.all,
         };
-        let (choice, queue) = (self.choice(&spec, &wish), self.means.queue.clone());
+        let (id, queue) = (kept.id, self.means.queue.clone());
         let (lane, range) = (kept.lane(), Range { since_ms: kept.since_ms, until_ms: kept.until_ms });
-        let ready = blocking(move || {
-            // A crash may have come between keeping it and adding it.
-            queue.add_run(&lane, range).map_err(|error| not_written(&error))?;
-            choice.look().map(|()| choice).map_err(refused_choice)
-        });
-        match ready.await {
-            Ok(choice) => self.deliver(kept, spec, choice).await,
-            Err(refusal) => {
-                let note = format!("{}: {}", refusal.message, refusal.remedy);
-                tracing::error!(replay = kept.id, "a replay cannot go on: {note}");
-                self.notes().insert(kept.id, note);
+        let changing = self.changing.lock().await;
+        blocking(move || {
+            // A crash may have come between keeping it and adding it; or it was cancelled a moment ago.
+            let kept = kept::load(&*queue as &dyn Queue<_>, id);
+            if kept.is_none_or(|kept| kept.state != State::Running) {
+                return Ok(());
             }
-        }
+            queue.add_run(&lane, range).map(drop).map_err(|error| not_written(&error))
+        })
+        .await?;
+        drop(changing);
+        let choice = self.choice(spec, &wish);
+        let choice = blocking(move || choice.look().map(|()| choice).map_err(refused_choice)).await?;
+        self.seen_to().insert(id, Some(choice.clone()));
+        Ok(choice)
     }
 
-    async fn deliver(self: Arc<Self>, mut kept: Kept, mut spec: LaneSpec, choice: Arc<Choice>) {
+    async fn deliver(&self, mut kept: Kept, mut spec: LaneSpec, choice: Arc<Choice>) -> Result<(), String> {
         // What waits for it is bounded by its range.
         spec.policy.max_backlog = None;
         let lane = kept.lane();
-        let replay = Replay {
-            lane: lane.as_str().into(),
-            select: Arc::new(choice),
-            count: kept.count,
-            per: kept.per(),
-        };
-        let observer = self.means.observer.clone();
-        let started = self.means.lanes.start_replay(spec, replay, observer, Instant::now()).await;
-        let Some(ended) = started else {
-            self.notes().insert(kept.id, format!("destination {} has no lane", kept.to));
-            return;
-        };
-        ended.notified().await;
-        self.means.lanes.stop(&lane, Instant::now()).await;
-        let _changing = self.changing.lock().await;
-        if !self.means.queue.counts(&lane).is_some_and(|counts| counts.done) {
-            return; // Cancelled, or the program ends.
-        }
-        if let Err(refusal) = self.end(&mut kept, State::Done).await {
-            tracing::error!(replay = kept.id, "the end of a replay is not written down: {}", refusal.message);
+        loop {
+            let replay = Replay {
+                lane: lane.as_str().into(),
+                select: Arc::new(choice.clone()),
+                count: kept.count,
+                per: kept.per(),
+            };
+            let observer = self.means.observer.clone();
+            let started = self.means.lanes.start_replay(spec.clone(), replay, observer, Instant::now()).await;
+            let Some(ended) = started else { return Err(format!("destination {} has no lane", kept.to)) };
+            ended.notified().await;
+            self.means.lanes.stop(&lane, Instant::now()).await;
+            let _changing = self.changing.lock().await;
+            match self.means.queue.counts(&lane) {
+                // Dead letters of it were opened again, its destination's lane was replaced, or the program ends.
+                Some(counts) if !counts.done => continue,
+                Some(_) => {
+                    if let Err(refusal) = self.end(&mut kept, State::Done).await {
+                        let error = refusal.message;
+                        tracing::error!(replay = kept.id, "the end of a replay is not written down: {error}");
+                    }
+                }
+                None => {} // Cancelled.
+            }
+            self.seen_to().remove(&kept.id);
+            return Ok(());
         }
     }
 
@@ -288,7 +346,17 @@ impl Replays {
         blocking(move || {
             kept::save(&*queue as &dyn Queue<_>, &kept).map_err(|error| not_written(&error))?;
             let too_many = (ended.len() + 1).saturating_sub(MOST_ENDED);
-            ended.iter().take(too_many).try_for_each(|one| drop_one(&*queue, one))
+            for one in letters::last_wanted(ended, |one| letters::has_any(&*queue, &one.lane()), too_many) {
+                if drop_one(&*queue, &one)? {
+                    tracing::warn!(
+                        replay = one.id,
+                        destination = one.to,
+                        "more than {MOST_ENDED} replays with dead letters have ended: the oldest is off the list, and its \
+                         dead letters are deleted; redrive or purge dead letters to keep them few"
+                    );
+                }
+            }
+            Ok(())
         })
         .await
     }
@@ -325,6 +393,11 @@ impl Replays {
         if let Some(note) = self.notes().get(&kept.id) {
             return Some(note.clone());
         }
+        let choice = self.seen_to().get(&kept.id).cloned().flatten();
+        if let Some(trouble) = choice.and_then(|choice| choice.trouble()) {
+            let Refusal { message, remedy, .. } = refused_choice(trouble);
+            return Some(format!("{message}: {remedy}"));
+        }
         let (_, status) = self.means.lanes.status().into_iter().find(|(name, _)| **name == *kept.to)?;
         match status.closed {
             _ if status.paused => Some("the destination is paused".to_owned()),
@@ -334,14 +407,23 @@ impl Replays {
     }
 }
 
-fn drop_one(queue: &Events, kept: &Kept) -> Result<(), Refusal> {
+/// Takes one off the list. Hands out whether dead letters went with it.
+fn drop_one(queue: &Events, kept: &Kept) -> Result<bool, Refusal> {
     let failed = |error: crate::queue::AppendError| not_written(&error);
-    queue.remove_run(&kept.lane()).map_err(failed)?;
+    let had_letters = remove_lane(queue, &kept.lane())?;
     let queue = queue as &dyn Queue<_>;
     let mut index = Index::load(queue);
     index.ids.retain(|id| *id != kept.id);
     index.save(queue).map_err(failed)?;
-    kept::forget(queue, kept.id).map_err(failed)
+    kept::forget(queue, kept.id).map_err(failed)?;
+    Ok(had_letters)
+}
+
+/// Hands out whether dead letters went with it.
+fn remove_lane(queue: &Events, lane: &str) -> Result<bool, Refusal> {
+    let had_letters = letters::has_any(queue, lane);
+    queue.remove_run(lane).map_err(|error| not_written(&error))?;
+    Ok(had_letters)
 }
 
 /// A tenth of what the vendor publishes, if it does.
@@ -390,7 +472,7 @@ fn refused_choice(error: ChoiceError) -> Refusal {
         ChoiceError::Unreadable(_) => unreadable(error),
         ChoiceError::TooMany => Refusal::wrong(
             error.to_string(),
-            "choose a later --since, one --user, or --all to send superseded events too",
+            "choose less time, one --user, or --all to send what is superseded too",
         ),
     }
 }

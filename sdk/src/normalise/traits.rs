@@ -112,12 +112,7 @@ impl<'a> Draft<'a> {
 
     /// `address`, `company` or `subscription`.
     fn group(&mut self, group: Group, key: Json<'a>, value: Json<'a>, candidates: &mut Vec<Candidate<'a>>) {
-        let short_for = match group {
-            Group::Address => Some(Reserved::AddressStreet),
-            Group::Company => Some(Reserved::CompanyName),
-            Group::Subscription => None,
-        };
-        match (value.kind(), short_for) {
+        match (value.kind(), group.of_text()) {
             (Kind::Object, _) => {
                 for (key, value) in value.pairs() {
                     let found = match key.plain_text() {

@@ -58,6 +58,10 @@ pub struct FakeQueue {
     pub values: Mutex<HashMap<String, Vec<u8>>>,
     pub is_read_only: AtomicBool,
     pub limits: Mutex<LaneLimits>,
+    /// Whose the deliveries are.
+    pub lane: Mutex<&'static str>,
+    /// Any other lane has nothing to do until it is told that it is over.
+    pub other_ends: Notify,
 }
 
 impl FakeQueue {
@@ -106,6 +110,7 @@ impl FakeQueue {
                 first_attempt_at_ms: *delivery.first_ms.get_or_insert(now_ms),
                 payload: delivery.payload.clone(),
                 later: Vec::new(),
+                whole: false,
             });
         }
         claimed
@@ -171,8 +176,12 @@ impl Queue<Arc<Event>> for FakeQueue {
         hasher.finish()
     }
 
-    async fn claim(&self, _: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
+    async fn claim(&self, lane: &str, max: usize) -> Vec<Claimed<Arc<Event>>> {
         assert!(max > 0, "a lane without room must not claim");
+        if lane != *self.lane.lock().unwrap() {
+            self.other_ends.notified().await;
+            return Vec::new();
+        }
         self.claims.fetch_add(1, Ordering::SeqCst);
         loop {
             if self.closed.load(Ordering::SeqCst) {
@@ -504,6 +513,8 @@ pub fn bench_with(limits: Limits, script: impl FnMut(&Seen) -> Play + Send + 'st
         values: Mutex::default(),
         is_read_only: AtomicBool::new(false),
         limits: Mutex::default(),
+        lane: Mutex::new("vendor"),
+        other_ends: Notify::new(),
     });
     let counts = Arc::<Counts>::default();
     let services = Services { queue: queue.clone(), clock, observer: counts.clone(), random: || 0.5 };

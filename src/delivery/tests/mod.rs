@@ -2,6 +2,7 @@
 
 pub(super) mod doubles;
 mod order;
+pub(super) mod replay;
 mod whole;
 
 use std::collections::HashMap;

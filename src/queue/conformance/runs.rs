@@ -1,6 +1,8 @@
 //! What runs over retained calls must do, whatever keeps the calls.
 
-use super::{Place, append, claim, claim_now, done, entry, finished, later, names};
+use super::{
+    Place, append, claim, claim_now, dead_count, done, end_each, entry, finished, later, names, rejected,
+};
 use crate::queue::runs::{Range, Retained, Runs, Standing, Start};
 use crate::queue::{Code, Queue, Settled};
 
@@ -123,6 +125,38 @@ pub async fn a_run_that_is_done_stays_done(place: impl Place) {
         "it stays what it is"
     );
     assert_eq!(finished(&queue, RUN), 3);
+}
+
+pub async fn a_run_that_is_done_goes_on_for_what_is_redriven(place: impl Place) {
+    let queue = place.open(&["a"]);
+    calls(&queue, 0..4, 1).await;
+    queue.add_run(RUN, ALL).unwrap();
+    let delivered = || Settled::Done(Code::Delivered);
+    let ids = end_each(&queue, RUN, vec![rejected(), delivered(), rejected(), delivered()]).await;
+    assert!(queue.claim(RUN, 9).await.is_empty() && queue.counts(RUN).unwrap().done);
+    assert_eq!(queue.redrive(RUN, &ids, false), 2);
+    assert_eq!((queue.counts(RUN).unwrap().done, dead_count(&queue, RUN)), (false, (2, 0)));
+    let first = claim(&queue, RUN, 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.whole), ("call 0", false));
+    assert_eq!(first.later, ["call 1", "call 3"]);
+    queue.settle(RUN, vec![(first.id, delivered())]);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    let second = claim(&queue, RUN, 1).await.remove(0);
+    assert_eq!((second.payload.as_str(), second.later), ("call 2", vec!["call 3".to_owned()]));
+    queue.settle(RUN, vec![(second.id, rejected())]);
+    assert!(queue.claim(RUN, 9).await.is_empty() && queue.counts(RUN).unwrap().done);
+    queue.close().await;
+    drop(queue);
+    let queue = place.open(&["a"]);
+    assert_eq!(queue.redrive(RUN, &ids, true), 1, "after a restart, too");
+    let third = claim(&queue, RUN, 1).await.remove(0);
+    assert_eq!((third.payload.as_str(), third.whole, third.later.len()), ("call 2", true, 0));
+    queue.settle(RUN, vec![(third.id, delivered())]);
+    assert!(queue.claim(RUN, 9).await.is_empty() && queue.counts(RUN).unwrap().done);
+    let counts = (dead_count(&queue, RUN), finished(&queue, RUN), queue.counts("a").unwrap().unfinished);
+    assert_eq!(counts, ((0, 0), 4, 4));
 }
 
 pub async fn a_removed_run_leaves_nothing(place: impl Place) {

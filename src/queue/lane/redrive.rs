@@ -96,6 +96,11 @@ impl Lane {
         !self.redriven.is_empty() && self.redriven.get(&seq) == Some(&false)
     }
 
+    /// Whether an open delivery was a dead letter and is to be sent with what later calls have set again.
+    pub fn is_to_be_whole(&self, seq: u64) -> bool {
+        !self.redriven.is_empty() && self.redriven.get(&seq) == Some(&true)
+    }
+
     /// The lowest open sequence that was a dead letter, and the order keys of all of them.
     pub fn redriven(&self) -> (Option<u64>, Vec<u64>) {
         let seqs = self.redriven.keys();

@@ -60,7 +60,9 @@ enum Step {
     },
     Crash,
     Restart,
-    /// Something else writes to the vendor, and says so.
+    /// Something else begins to write to the vendor, or ends.
+    Others,
+    /// It writes this; it begins and ends with that where it has not begun.
     Elsewhere {
         content: Content,
     },
@@ -104,7 +106,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..600i64).prop_map(|ms| Step::Time { ms }),
         1 => Just(Step::Crash),
         1 => Just(Step::Restart),
-        1 => content().prop_map(|content| Step::Elsewhere { content }),
+        1 => Just(Step::Others),
+        2 => content().prop_map(|content| Step::Elsewhere { content }),
     ]
 }
 
@@ -130,6 +133,7 @@ struct World {
     /// By record what was applied last, and when that or the answer was.
     last: BTreeMap<u64, (usize, i64)>,
     suppressed: usize,
+    has_others: bool,
 }
 
 impl World {
@@ -145,6 +149,7 @@ impl World {
             every: Vendor::default(),
             last: BTreeMap::new(),
             suppressed: 0,
+            has_others: false,
         }
     }
 
@@ -182,12 +187,20 @@ impl World {
                 self.suppressor.restart();
                 self.suppressor.load(&saved, FINGERPRINT);
             }
+            Step::Others => self.others(),
             Step::Elsewhere { content } => {
-                self.suppressor.forget_all();
+                let is_short = !self.has_others;
+                is_short.then(|| self.others());
                 self.apply(&content);
                 self.last.clear();
+                is_short.then(|| self.others());
             }
         }
+    }
+
+    fn others(&mut self) {
+        self.has_others = !self.has_others;
+        self.suppressor.bypass(self.has_others);
     }
 
     fn claim(&mut self, order_key: u64) {
@@ -211,6 +224,7 @@ impl World {
 
     /// The rule, told without the suppressor.
     fn check(&self, id: Id, content: &Content) {
+        assert!(!self.has_others, "something else writes");
         let touches =
             |other: &Content| other.iter().any(|(key, _)| content.iter().any(|(own, _)| own == key));
         assert!(!self.claimed.iter().any(|claim| touches(&claim.content)), "one is under way");
