@@ -4,6 +4,8 @@
 //! destinations) or from closed lists, never from a call, so their number is bounded. Counters are resolved once and
 //! kept by their users: nothing is looked up by name for each event.
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::sync::OnceLock;
 
 use fanout_sdk::event::CallType;
@@ -265,7 +267,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines to standard error. `filter` is written as in `RUST_LOG`, such as `info,fanout::ingest=debug`.
+/// Sends log lines to standard error, also about panics. `filter` is written as in `RUST_LOG`, such as `info,fanout::ingest=debug`.
 /// Fails with a message for people when the filter is wrong or logging has been set up before.
 pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter =
@@ -278,7 +280,19 @@ pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), String> {
         }
         LogFormat::Json => builder.json().try_init(),
     };
-    set.map_err(|error| format!("logging could not be set up: {error}"))
+    set.map_err(|error| format!("logging could not be set up: {error}"))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(at, panic = what_panicked(panic.payload()), backtrace, "a fault of the program");
+    }));
+    Ok(())
+}
+
+/// What a panic says, as far as it stands in the program: what is put together may quote a call, and so a person.
+fn what_panicked(payload: &dyn Any) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("(left out: it may quote a call)")
 }
 
 #[cfg(test)]
@@ -331,6 +345,14 @@ mod tests {
         let text = metrics.encode();
         assert!(text.contains(r#"{source="web",type="track",result="refused"} 2"#), "{text}");
         assert_eq!(text.matches("fanout_calls_total").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_panic_is_told_without_what_it_quotes() {
+        let quoting = std::panic::catch_unwind(|| "ada@exämple.com".split_at(7).0.len()).unwrap_err();
+        assert!(!what_panicked(&*quoting).contains("ada"));
+        let plain = std::panic::catch_unwind(|| panic!("no way back")).unwrap_err();
+        assert_eq!(what_panicked(&*plain), "no way back");
     }
 
     #[test]

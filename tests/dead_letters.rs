@@ -212,6 +212,42 @@ fn wrong_questions_are_told_what_to_do() {
 }
 
 #[test]
+fn what_is_not_understood_touches_no_letter() {
+    let rig = Rig::new();
+    reject_all(&rig);
+    let fanout = rig.start();
+    rig.identify("ada", json!({"n": 1}));
+    rig.wait_listed(1);
+    let headers = [("Authorization", "Bearer admin-token-of-the-tests")];
+    let ask = |method: &str, path: &str, body: &Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let path = format!("/api/dead-letters{path}");
+        request(&rig.admin, method, &path, &headers, body.as_bytes()).unwrap()
+    };
+    for (body, status, part) in [
+        (json!({"destinaton": "webhook", "reason": "rejected"}), 400, "destination, replay, reason"),
+        (json!({"destination": "webhok"}), 404, "there are: webhook"),
+        (json!({"destination": 7, "reason": "rejected"}), 400, "a text"),
+        (json!({"reason": "rejected", "limit": "0"}), 400, "a whole number"),
+        (json!({"reason": "rejected", "limit": -1}), 400, "a whole number"),
+        (json!({"reason": "rejected", "ids": "webhook:1"}), 400, "a list of ids"),
+        (json!({"reason": "rejected", "ids": []}), 400, "a list of ids"),
+        (json!({"reason": "rejected", "all": "no"}), 400, "all"),
+    ] {
+        for path in ["/purge", "/redrive"] {
+            let reply = ask("POST", path, &body);
+            assert_eq!(reply.status, status, "{path} {body}: {}", reply.body);
+            assert!(reply.body.contains(part), "{path} {body}: {}", reply.body);
+        }
+    }
+    for path in ["?destinaton=webhook", "?destination=webhok"] {
+        assert!(matches!(ask("GET", path, &Value::Null).status, 400 | 404), "{path}");
+    }
+    assert_eq!(rig.listed(&[]).len(), 1);
+    assert!(fanout.terminate());
+}
+
+#[test]
 fn what_a_later_delivery_has_set_again_is_left_out() {
     let rig = Rig::new();
     // The user's first two calls are rejected, then the vendor is well again.

@@ -25,6 +25,9 @@ const USUAL_LIMIT: usize = 100;
 /// The most that are listed at once.
 const MOST_LISTED: usize = 1000;
 
+/// What a question about several letters may say of them.
+const FILTERS: [&str; 6] = ["destination", "replay", "reason", "user", "since", "until"];
+
 /// A destination that requests can be rendered for.
 #[derive(Clone)]
 pub struct Renderer {
@@ -90,16 +93,16 @@ struct Filter {
 
 impl Filter {
     /// Reads it from names and values.
-    fn read(text: impl Fn(&str) -> Option<String>, now_ms: i64) -> Result<Filter, Refusal> {
-        let time = |name: &str| text(name).map(|given| read_time(name, &given, now_ms)).transpose();
-        let replay = text("replay").map(|number| number.parse());
+    fn read(text: impl Fn(&str) -> Result<Option<String>, Refusal>, now_ms: i64) -> Result<Filter, Refusal> {
+        let time = |name: &str| text(name)?.map(|given| read_time(name, &given, now_ms)).transpose();
+        let replay = text("replay")?.map(|number| number.parse());
         Ok(Filter {
-            destination: text("destination"),
+            destination: text("destination")?,
             replay: replay.transpose().map_err(|_| {
                 Refusal::wrong("replay is not a number", "give one that `fanout replay list` shows")
             })?,
-            reason: text("reason"),
-            user: text("user"),
+            reason: text("reason")?,
+            user: text("user")?,
             since_ms: time("since")?,
             until_ms: time("until")?,
             ids: Vec::new(),
@@ -137,6 +140,7 @@ impl DeadLetters {
             (&Method::GET, [id]) => self.show(id),
             (&Method::POST, ["redrive"]) => self.redrive_all(&question.body),
             (&Method::POST, ["purge"]) => {
+                understood(question.body.keys(), &["ids", "limit"])?;
                 self.each_chunk(&question.body, "purged", |place, ids| self.queue.purge(&place.lane, ids))
             }
             (_, ["redrive" | "purge"]) => Err(Refusal::method("POST")),
@@ -152,7 +156,8 @@ impl DeadLetters {
     }
 
     fn redrive_all(&self, body: &Map<String, Value>) -> Result<Value, Refusal> {
-        let whole = body.get("all").and_then(Value::as_bool).unwrap_or(false);
+        understood(body.keys(), &["ids", "limit", "all"])?;
+        let whole = member(body, "all", "true or false", Value::as_bool)?.unwrap_or(false);
         let mut disabled = BTreeSet::new();
         let mut answer = self.each_chunk(body, "redriven", |place, ids| {
             let is_enabled = self.renderers.iter().any(|renderer| *renderer.name == *place.destination);
@@ -182,8 +187,9 @@ impl DeadLetters {
     }
 
     fn list(&self, question: &Question) -> Result<Value, Refusal> {
-        let text = |name: &str| question.parameter(name).map(str::to_owned);
-        let filter = Filter::read(text, self.clock.now_ms())?;
+        understood(question.query.iter().map(|(name, _)| name), &["limit", "after"])?;
+        let text = |name: &str| Ok(question.parameter(name).map(str::to_owned));
+        let filter = self.filter(text)?;
         let limit = match question.parameter("limit").map(str::parse) {
             None => USUAL_LIMIT,
             Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
@@ -204,6 +210,21 @@ impl DeadLetters {
             next = None;
         }
         Ok(json!({"letters": letters, "next": next}))
+    }
+
+    fn filter(&self, text: impl Fn(&str) -> Result<Option<String>, Refusal>) -> Result<Filter, Refusal> {
+        let filter = Filter::read(text, self.clock.now_ms())?;
+        match &filter.destination {
+            Some(name) if !self.destinations.contains(name) => Err(self.no_destination(name)),
+            _ => Ok(filter),
+        }
+    }
+
+    fn no_destination(&self, name: &str) -> Refusal {
+        Refusal::unknown(
+            format!("there is no destination `{name}`"),
+            format!("there are: {}", self.destinations.join(", ")),
+        )
     }
 
     fn show(&self, id: &str) -> Result<Value, Refusal> {
@@ -231,22 +252,21 @@ impl DeadLetters {
         mut work: impl FnMut(&Place, &[Id]) -> usize,
     ) -> Result<Value, Refusal> {
         let text = |name: &str| match body.get(name) {
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
+            Some(Value::Number(number)) if name == "replay" => Ok(Some(number.to_string())),
+            _ => Ok(member(body, name, "a text", Value::as_str)?.map(str::to_owned)),
         };
-        let mut filter = Filter::read(text, self.clock.now_ms())?;
+        let mut filter = self.filter(text)?;
         let places = self.places();
-        for id in body.get("ids").and_then(Value::as_array).into_iter().flatten() {
+        for id in member(body, "ids", "a list of ids", some_ids)?.into_iter().flatten() {
             filter.ids.push(self.id(&places, id.as_str().unwrap_or_default())?);
         }
+        let limit = member(body, "limit", "a whole number", Value::as_u64)?.unwrap_or(u64::MAX);
         if filter.is_empty() {
             return Err(Refusal::wrong(
                 "neither ids nor a filter say which dead letters are meant",
                 "name ids, or at least one of destination, replay, reason, user, since and until",
             ));
         }
-        let limit = body.get("limit").and_then(Value::as_u64).unwrap_or(u64::MAX);
         let (mut matched, mut done) = (0_u64, 0);
         let mut chunk: Option<(Place, Vec<Id>)> = None;
         let _ = self.walk(&places, &filter, None, |place, letter| {
@@ -417,6 +437,34 @@ fn time_text(ms: i64) -> String {
     let mut text = String::new();
     dates::push_iso_ms(&mut text, Date::Moment(ms));
     text
+}
+
+/// Refuses names that mean nothing: a filter that is passed over makes a purge or a redrive one of more than was meant.
+fn understood<'q>(names: impl Iterator<Item = &'q String>, more: &[&str]) -> Result<(), Refusal> {
+    let known = || FILTERS.iter().chain(more).copied();
+    match names.into_iter().find(|name| known().all(|known| known != **name)) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::wrong(
+            format!("`{name}` means nothing here"),
+            format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
+        )),
+    }
+}
+
+/// A member of a question's body, which may be absent and must not be anything else.
+fn member<'b, T>(
+    body: &'b Map<String, Value>,
+    name: &str,
+    what: &str,
+    read: impl Fn(&'b Value) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
+    let wrong = || Refusal::wrong(format!("`{name}` is not {what}"), format!("write it as {what}"));
+    body.get(name).map(|value| read(value).ok_or_else(wrong)).transpose()
+}
+
+/// None at all would be taken for any.
+fn some_ids(value: &Value) -> Option<&Vec<Value>> {
+    value.as_array().filter(|ids| !ids.is_empty())
 }
 
 /// A date or a time, or how long ago.

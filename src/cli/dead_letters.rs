@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, DeadLettersCommand, LetterFilter};
 use super::remote::{Failure, Remote, RemoteError, encoded, with_query};
-use super::{Ending, configuration, output, runtime};
+use super::{Ending, block_on, configuration, output};
 use crate::admin::api::Question;
 use crate::app;
 use crate::config::{AdapterSet, Config};
@@ -26,7 +26,7 @@ pub fn run(
 ) -> io::Result<Ending> {
     let Some((config, _)) = configuration(common, built_in)? else { return Ok(Ending::Wrong) };
     let wanted = Wanted::of(command);
-    match runtime()?.block_on(answer(&config, built_in, &wanted)) {
+    match block_on(answer(&config, built_in, &wanted))? {
         Ok(answer) if common.json => write_json(out, command, &answer).map(|()| Ending::Done),
         Ok(answer) => write_text(out, common, command, &answer),
         Err(failure) => Ok(failure.complain()),

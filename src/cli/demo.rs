@@ -12,7 +12,7 @@ use fanout_sdk::destination::{Destination, Request, Transport};
 
 use super::examples;
 use super::serve::{Signals, addresses};
-use super::{Ending, output, runtime, sandbox};
+use super::{Ending, block_on, output, sandbox};
 use crate::app::{Instance, StartError};
 use crate::config::{self, AdapterSet, Config, World};
 use crate::sandbox::{Sandbox, record::Received};
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the demo.
 pub fn run(built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
-    runtime()?.block_on(async {
+    block_on(async {
         // Before anything is there that would be left behind.
         let mut signals = Signals::new()?;
         let data = DataDirectory::new();
@@ -50,7 +50,7 @@ pub fn run(built_in: &[Adapter], out: &mut dyn Write) -> io::Result<Ending> {
         };
         instance.stop().await;
         ending
-    })
+    })?
 }
 
 /// Starts at the usual addresses, or at any where others have them: also where they were taken just now.

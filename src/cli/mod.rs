@@ -108,7 +108,27 @@ fn configuration(common: &Common, built_in: &[Adapter]) -> io::Result<Option<(Co
     Ok(config.map(|config| (config, warnings)))
 }
 
-/// What asynchronous commands run on.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+/// Runs an asynchronous command. When it has ended nothing more is waited for: a name that is being resolved, for one,
+/// cannot be given up, and takes as long as the system lets it.
+fn block_on<F: Future>(command: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_background();
+    Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_has_ended_waits_for_no_call_that_blocks() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let command = async {
+            tokio::task::spawn_blocking(move || ended.recv());
+            7
+        };
+        assert_eq!(block_on(command).unwrap(), 7);
+        drop(end);
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Common, ReplayArguments, ReplayCommand};
 use super::remote::{Failure, Remote};
-use super::{Ending, configuration, output, runtime};
+use super::{Ending, block_on, configuration, output};
 
 const PATH: &str = "/api/replay";
 
@@ -28,7 +28,7 @@ pub fn run(
         };
         answer.map_err(Failure::from)
     };
-    let answer = match runtime()?.block_on(asked) {
+    let answer = match block_on(asked)? {
         Ok(answer) => answer,
         Err(failure) => return Ok(failure.complain()),
     };

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use fanout_sdk::adapter::Adapter;
 
 use super::serve::Signals;
-use super::{Ending, output, runtime};
+use super::{Ending, block_on, output};
 use crate::clock::SystemClock;
 use crate::sandbox::{Options, Sandbox, SandboxError};
 
 /// Runs the sandbox until it is told to stop.
 pub fn run(adapters: &[Adapter], listen: &str, count_only: bool, out: &mut dyn Write) -> io::Result<Ending> {
-    runtime()?.block_on(async {
+    block_on(async {
         let mut signals = Signals::new()?;
         let sandbox = match start(adapters, listen, count_only).await {
             Ok(sandbox) => sandbox,
@@ -26,7 +26,7 @@ pub fn run(adapters: &[Adapter], listen: &str, count_only: bool, out: &mut dyn W
         out.flush()?;
         signals.next().await;
         Ok(Ending::Done)
-    })
+    })?
 }
 
 /// A sandbox that answers as the built-in adapters' vendors do.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use fanout_sdk::adapter::Adapter;
 
 use super::args::Common;
-use super::{Ending, configuration, output, runtime};
+use super::{Ending, block_on, configuration, output};
 use crate::app::{Instance, StartError};
 use crate::config::{self, AdapterSet, Config};
 use crate::telemetry::{self, LogFormat};
@@ -25,7 +25,7 @@ pub fn run(common: &Common, built_in: &[Adapter], out: &mut dyn Write) -> io::Re
         output::complain(&problem);
         return Ok(Ending::Wrong);
     }
-    runtime()?.block_on(serve(&config, &adapters, out))
+    block_on(serve(&config, &adapters, out))?
 }
 
 async fn serve(config: &Config, adapters: &AdapterSet, out: &mut dyn Write) -> io::Result<Ending> {

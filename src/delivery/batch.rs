@@ -75,10 +75,11 @@ impl Waiting {
         self.take_exactly(positions)
     }
 
-    /// Takes out one item by itself: the first that `preferred` accepts, else the first.
-    pub fn take_one(&mut self, preferred: impl Fn(&Ticket) -> bool) -> (Vec<Item>, Vec<Ticket>) {
-        let position = self.tickets.iter().position(|(ticket, _)| preferred(ticket)).unwrap_or(0);
-        self.take_exactly(vec![position])
+    /// Takes out one item by itself: of those with the lowest rank the latest.
+    pub fn take_one<R: Ord>(&mut self, rank: impl Fn(&Ticket) -> R) -> (Vec<Item>, Vec<Ticket>) {
+        let latest_first = self.tickets.iter().enumerate().rev();
+        let best = latest_first.min_by_key(|(_, (ticket, _))| rank(ticket));
+        self.take_exactly(best.map(|(position, _)| position).into_iter().collect())
     }
 
     fn take_exactly(&mut self, mut positions: Vec<usize>) -> (Vec<Item>, Vec<Ticket>) {
@@ -193,10 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn one_by_itself_is_the_preferred_one_or_the_first() {
-        let mut waiting = waiting(&[1, 1, 1], Instant::now());
-        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 == 2).1), [2]);
-        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 == 2).1), [0]);
+    fn one_by_itself_is_the_latest_of_the_lowest_rank() {
+        let mut waiting = waiting(&[1, 1, 1, 1], Instant::now());
+        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 != 1).1), [1]);
+        assert_eq!(ids(&waiting.take_one(|ticket| ticket.id.0 == 3).1), [2]);
+        assert_eq!(ids(&waiting.take_one(|_| 0).1), [3]);
+        assert_eq!(ids(&waiting.clear()), [0]);
+        assert!(waiting.take_one(|_| 0).1.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! request is due the batch's, what an outcome means is decided in `outcome`, and the steps themselves are in `work`.
 //! There is a task for each request, none for an event; nothing is claimed that there is no room for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::limiter::PerUser;
 use super::outcome::{self, Moment, Ticket};
 use super::own_time::OwnTime;
 use super::pace::{Ended, Pace};
+use super::suspects::Suspects;
 use super::work::{NotSent, Sent, Settlement, Work, rates};
 use super::{Command, LaneSpec, LastError, Role, Services, Status};
 use crate::queue::Claimed;
@@ -30,10 +31,9 @@ use crate::queue::Claimed;
 const BLOCK: usize = 1024;
 /// The most items that wait, whatever a batch may hold.
 const MOST_WAITING: usize = 8192;
-/// From how many events a probe is chosen.
-const PROBE_CHOICE: usize = 16;
-/// The most users remembered whose events the vendor refused the credentials for.
-const MOST_SUSPECTS: usize = 1024;
+/// From how many events a probe is chosen: more than there are users as a rule whose events fail or are refused whatever
+/// the vendor does for others, for those come first.
+const PROBE_CHOICE: usize = 256;
 
 struct InFlight {
     tickets: Vec<Ticket>,
@@ -62,9 +62,8 @@ pub(super) struct Lane {
     waiting: Waiting,
     sends: JoinSet<Sent>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
-    /// Order keys of events for which the credentials were refused. When others are taken meanwhile, the fault is the
-    /// event's, and it must not close the gate again and again.
-    suspects: HashSet<u64>,
+    /// Whose events must not close the gate again and again while others are taken.
+    suspects: Suspects,
     /// Whose event was the last probe: another's is a better witness.
     last_probe: Option<u64>,
     last_error: Option<LastError>,
@@ -123,7 +122,7 @@ impl Lane {
             waiting: Waiting::default(),
             sends: JoinSet::new(),
             in_flight: HashMap::new(),
-            suspects: HashSet::new(),
+            suspects: Suspects::default(),
             last_error: None,
             queue_closed: false,
         }
@@ -213,7 +212,16 @@ impl Lane {
             self.gate.probe_sent();
         }
         self.gate.observe(signs, probe, now, (self.work.services.random)());
+        self.hold_back(now);
+    }
+
+    /// Nothing more goes that is not under way, where the gate says so.
+    fn hold_back(&mut self, now: std::time::Instant) {
+        if let Some((Cause::Throttled, until)) = self.gate.closed(now) {
+            self.work.role.beside.limiter.hold(Instant::from_std(until));
+        }
         if !self.gate_is_free() {
+            // The time in which nothing goes must not count as time in which they are tried.
             self.release_waiting();
         }
     }
@@ -328,8 +336,8 @@ impl Lane {
                 Permit::NotBefore(_) | Permit::Probing => return,
                 Permit::Probe => {
                     let (suspects, last) = (&self.suspects, self.last_probe);
-                    let (items, tickets) = self.waiting.take_one(|ticket| {
-                        !suspects.contains(&ticket.order_key) && last != Some(ticket.order_key)
+                    let (items, tickets) = self.waiting.take_one(|Ticket { order_key, attempt, .. }| {
+                        (suspects.is_refused(*order_key), last == Some(*order_key), *attempt)
                     });
                     self.last_probe = tickets.first().map(|ticket| ticket.order_key);
                     self.gate.probe_sent();
@@ -381,8 +389,15 @@ impl Lane {
         let now = Instant::now().into_std();
         let own_ms = self.own_time.now_ms(now);
         let retry_for = self.work.spec.policy.retry_for;
-        let order_keys = in_flight.tickets.iter().map(|ticket| ticket.order_key);
-        let mut signs = outcome::signs(&verdicts, order_keys);
+        let taken = verdicts.iter().any(outcome::is_taken);
+        let order_keys = || in_flight.tickets.iter().map(|ticket| ticket.order_key);
+        let mut signs = outcome::signs(&verdicts, order_keys());
+        if signs.failed.is_some() && self.suspects.fail_alone(order_keys()) {
+            signs.failed = None;
+        }
+        if signs.dealt {
+            self.suspects.dealt();
+        }
         if self.is_replay() {
             self.work.role.beside.tell(signs);
         }
@@ -390,8 +405,7 @@ impl Lane {
         let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
 
         let mut settled = Settlement::default();
-        let probe_was_suspect =
-            in_flight.tickets.iter().any(|ticket| self.suspects.contains(&ticket.order_key));
+        let probe_was_suspect = order_keys().any(|user| self.suspects.is_refused(user));
         for (position, (ticket, verdict)) in in_flight.tickets.iter().zip(verdicts).enumerate() {
             let moment = Moment { now_ms, own_ms, retry_for, random: random() };
             self.remember(ticket, &verdict, now_ms);
@@ -400,20 +414,19 @@ impl Lane {
         }
         settled.report(&self.work);
 
-        self.set_pace(signs, in_flight.busy, took, now);
+        self.set_pace(signs, in_flight.busy, taken.then_some(took), now);
         match self.gate.observe(signs, in_flight.probe, now, random()) {
-            Some(Change::Opened) if probe_was_suspect => self.suspects.clear(),
-            Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => self.suspects.clear(),
+            Some(Change::Opened) if probe_was_suspect => self.suspects.forget_refused(),
+            Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => {
+                self.suspects.forget_refused();
+            }
             Some(Change::Closed(Cause::Failing)) => self.pace.restart(),
             _ => {}
         }
-        if !self.gate_is_free() {
-            // The time in which nothing goes must not count as time in which they are tried.
-            self.release_waiting();
-        }
+        self.hold_back(now);
     }
 
-    fn set_pace(&mut self, signs: Signs, busy: bool, took: Duration, now: std::time::Instant) {
+    fn set_pace(&mut self, signs: Signs, busy: bool, took: Option<Duration>, now: std::time::Instant) {
         if signs.throttled.is_some() || signs.failed.is_some() {
             self.pace.observe(Ended::Badly, now);
         } else if signs.dealt {
@@ -438,23 +451,18 @@ impl Lane {
     fn anyone_new_refused(&self, tickets: &[Ticket], verdicts: &[Verdict]) -> bool {
         let mut both = tickets.iter().zip(verdicts);
         both.any(|(ticket, verdict)| {
-            verdict.outcome == Outcome::Unauthorised && !self.suspects.contains(&ticket.order_key)
+            verdict.outcome == Outcome::Unauthorised && !self.suspects.is_refused(ticket.order_key)
         })
     }
 
     fn remember(&mut self, ticket: &Ticket, verdict: &Verdict, now_ms: i64) {
         let outcome = match verdict.outcome {
             Outcome::Delivered | Outcome::Submitted => {
-                // There are none as a rule, and looking costs a hash.
-                if !self.suspects.is_empty() {
-                    self.suspects.remove(&ticket.order_key);
-                }
+                self.suspects.took(ticket.order_key);
                 return;
             }
             Outcome::Unauthorised => {
-                if self.suspects.len() < MOST_SUSPECTS {
-                    self.suspects.insert(ticket.order_key);
-                }
+                self.suspects.refuse(ticket.order_key);
                 "unauthorised"
             }
             Outcome::Rejected => "rejected",
@@ -466,8 +474,7 @@ impl Lane {
 
     fn release_waiting(&mut self) {
         let mut settled = Settlement::default();
-        // The last first: each goes to the front again.
-        for ticket in self.waiting.clear().into_iter().rev() {
+        for ticket in self.waiting.clear() {
             settled.release(ticket.id);
         }
         settled.report(&self.work);
@@ -491,9 +498,10 @@ impl Lane {
             self.finish(joined);
         }
         let mut settled = Settlement::default();
-        for ticket in self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets) {
-            settled.release(ticket.id);
-        }
+        let in_flight = self.in_flight.drain().flat_map(|(_, in_flight)| in_flight.tickets);
+        let mut ids: Vec<_> = in_flight.map(|ticket| ticket.id).collect();
+        ids.sort_unstable();
+        ids.into_iter().for_each(|id| settled.release(id));
         settled.report(&self.work);
         self.publish(false);
         self.forget_cause();

@@ -23,31 +23,51 @@ const USERS: usize = 8192;
 #[derive(Debug)]
 pub struct Limiter {
     buckets: Vec<(RateUnit, Mutex<Bucket>)>,
+    /// The vendor asked for a pause until then.
+    held: Mutex<Option<Instant>>,
 }
 
 impl Limiter {
     /// Full buckets, one for each rate that counts for the whole destination.
     pub fn new(rates: &[Rate], now: Instant) -> Limiter {
         let shared = rates.iter().filter(|rate| !rate.per_user && rate.count > 0 && !rate.per.is_zero());
-        Limiter { buckets: shared.map(|rate| (rate.unit, Mutex::new(Bucket::new(rate, now)))).collect() }
+        let buckets = shared.map(|rate| (rate.unit, Mutex::new(Bucket::new(rate, now)))).collect();
+        Limiter { buckets, held: Mutex::default() }
+    }
+
+    /// Lets nothing go before this time, also not what waits already.
+    pub fn hold(&self, until: Instant) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn held_until(&self) -> Option<Instant> {
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.filter(|until| *until > Instant::now())
     }
 
     /// Waits until so many of a unit may go. Hands out how long that was.
     pub async fn wait_for(&self, unit: RateUnit, count: usize) -> Duration {
-        let now = Instant::now();
-        let wait: Duration = self
-            .buckets
-            .iter()
-            .filter(|(of, _)| *of == unit)
-            .map(|(_, bucket)| {
-                bucket.lock().unwrap_or_else(PoisonError::into_inner).reserve(count as f64, now)
-            })
-            .max()
-            .unwrap_or_default();
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        let began = Instant::now();
+        loop {
+            let wait = self.reserve(unit, count);
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            // After a pause everybody takes a turn anew, so that those who waited do not all go at once.
+            match self.held_until() {
+                None => return began.elapsed(),
+                Some(until) => tokio::time::sleep_until(until).await,
+            }
         }
-        wait
+    }
+
+    fn reserve(&self, unit: RateUnit, count: usize) -> Duration {
+        let now = Instant::now();
+        let of_unit = self.buckets.iter().filter(|(of, _)| *of == unit);
+        let waits = of_unit.map(|(_, bucket)| {
+            bucket.lock().unwrap_or_else(PoisonError::into_inner).reserve(count as f64, now)
+        });
+        waits.max().unwrap_or_default()
     }
 }
 

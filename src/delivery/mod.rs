@@ -18,6 +18,7 @@ pub mod request;
 mod supervise;
 mod suppress;
 mod suppression;
+mod suspects;
 mod work;
 
 use std::collections::BTreeMap;

@@ -105,6 +105,11 @@ pub fn settle(verdict: Verdict, ticket: &Ticket, moment: Moment, alone_refused: 
     }
 }
 
+/// Whether the vendor took it.
+pub fn is_taken(verdict: &Verdict) -> bool {
+    matches!(verdict.outcome, Outcome::Delivered | Outcome::Submitted)
+}
+
 /// The verdict on an event whose request ended without one.
 pub fn no_verdict(reason: &str) -> Verdict {
     Verdict { outcome: Outcome::Retry { after: None }, reason: reason.to_owned(), answer: "".into() }

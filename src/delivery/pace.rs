@@ -11,7 +11,7 @@ const BEGIN: f64 = 4.0;
 const HALF: f64 = 0.5;
 /// and when it has become slow.
 const SLOWER: f64 = 0.8;
-/// Slow answers alone never bring it below this: answers differ for other reasons too.
+/// Slow answers alone never bring it below this, nor keep it there: answers differ for other reasons too.
 const SLOW_LEAST: f64 = 2.0;
 /// How much of the short moving latency each answer makes up.
 const MOVING: f64 = 0.2;
@@ -29,8 +29,8 @@ const ONCE: Duration = Duration::from_secs(1);
 pub enum Ended {
     /// The vendor answered, in this time; `busy` when all that may be under way were.
     Well {
-        /// Without our own waits.
-        took: Duration,
+        /// Without our own waits; `None` where it took nothing, for what is refused is refused quickly.
+        took: Option<Duration>,
         /// See above.
         busy: bool,
     },
@@ -80,8 +80,8 @@ impl Pace {
         match ended {
             Ended::Badly => self.cut(HALF, 1.0, now),
             Ended::Well { took, busy } => {
-                if self.is_slow(took.as_secs_f64(), now) {
-                    self.cut(SLOWER, SLOW_LEAST.min(self.limit), now);
+                if took.is_some_and(|took| self.is_slow(took.as_secs_f64(), now)) && self.limit > SLOW_LEAST {
+                    self.cut(SLOWER, SLOW_LEAST, now);
                 } else if busy {
                     self.limit = (self.limit + 1.0 / self.limit).min(self.cap);
                 }
@@ -117,7 +117,7 @@ mod tests {
     type Steps = Vec<(u64, Ended)>;
 
     fn well(ms: u64) -> Ended {
-        Ended::Well { took: Duration::from_millis(ms), busy: true }
+        Ended::Well { took: Some(Duration::from_millis(ms)), busy: true }
     }
 
     fn after(pace: &mut Pace, start: Instant, steps: &[(u64, Ended)]) -> usize {
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn what_happens_decides_how_many_may_be_under_way() {
         let (good, slow, idle) =
-            (well(100), well(900), Ended::Well { took: Duration::from_millis(100), busy: false });
+            (well(100), well(900), Ended::Well { took: Some(Duration::from_millis(100)), busy: false });
         let grown = |count: u64| (0..count).map(|n| (n * 10, good)).collect::<Vec<_>>();
         let with = |count, more: &[(u64, Ended)]| [grown(count), more.to_vec()].concat();
         let cases: [(&str, usize, Steps, usize); 12] = [
@@ -176,6 +176,17 @@ mod tests {
         assert_eq!(after(&mut pace, start, &slow), 2);
         let later: Vec<_> = (0..200).map(|n| (130_000 + n * 100, well(900))).collect();
         assert_eq!(after(&mut pace, start, &later), 16);
+    }
+
+    #[test]
+    fn answers_that_differ_for_other_reasons_do_not_keep_it_at_one() {
+        let start = Instant::now();
+        let mut pace = Pace::new(16, start);
+        pace.observe(well(10), start);
+        pace.restart();
+        // Such as calls that cost the vendor less.
+        let steps: Vec<_> = (0..600).map(|n| (n * 1000, well(if n % 20 == 19 { 10 } else { 900 }))).collect();
+        assert_eq!(after(&mut pace, start, &steps), 2);
     }
 
     #[test]

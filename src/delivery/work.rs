@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use fanout_sdk::destination::{Context, Item, Outcome, Purpose, Rate, RateUnit, Verdict};
+use fanout_sdk::destination::{Context, Item, Purpose, Rate, RateUnit, Verdict};
 use fanout_sdk::event::{CallType, Event, Warning};
 use fanout_sdk::memory::Memory;
 use fanout_sdk::superseded::{Again, Left, Trait, Value};
 use tokio::time::Instant;
 
 use super::limiter::Limited;
-use super::outcome::Label;
+use super::outcome::{self, Label};
 use super::{LaneSpec, Role, Services, Suppression, request};
 use crate::queue::{Claimed, Code, Dead, Id, Settled};
 use crate::routing::{self, Decision};
@@ -222,8 +222,10 @@ impl Work {
 
 /// Successes that are not whole, because the vendor refused a part.
 fn left_out(verdicts: &[Verdict]) -> Vec<Warning> {
-    let is_done = |verdict: &&Verdict| matches!(verdict.outcome, Outcome::Delivered | Outcome::Submitted);
-    let odd = verdicts.iter().filter(is_done).filter(|verdict| !verdict.reason.is_empty());
+    let odd = verdicts
+        .iter()
+        .filter(|verdict| outcome::is_taken(verdict))
+        .filter(|verdict| !verdict.reason.is_empty());
     odd.map(|verdict| Warning { kind: "delivered_in_part", about: verdict.reason.clone() }).collect()
 }
 
@@ -253,10 +255,12 @@ impl Settlement {
         self.settled.push((id, Settled::Wait { at_ms }));
     }
 
-    pub(super) fn report(self, work: &Work) {
+    pub(super) fn report(mut self, work: &Work) {
         if self.settled.is_empty() {
             return;
         }
+        // The last first: what is given back goes to the front again, one by one.
+        self.settled.reverse();
         if let Some(suppression) = &work.suppression {
             suppression.settled(&self.settled, work.services.clock.now_ms());
         }

@@ -48,6 +48,11 @@ pub struct Delta {
 }
 
 impl Delta {
+    /// Whether something may have ended, or come back into the window, that had left it.
+    pub fn ends_waits(&self) -> bool {
+        !self.patches.is_empty() || !self.rows.is_empty() || !self.redriven.is_empty()
+    }
+
     /// Adds what came later.
     pub fn absorb(&mut self, later: Self) {
         self.base = later.base;

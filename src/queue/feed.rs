@@ -12,6 +12,7 @@ use super::record::Head;
 use super::runs::Run;
 use super::store::DeadRow;
 use super::tail::{Newest, Recent};
+use super::window::Slot;
 use super::{Claimed, Dead, Id};
 
 /// How many events are taken in before others have their turn.
@@ -73,6 +74,8 @@ pub struct Feed<T> {
     /// The last step was a search: what is ready goes first now.
     searched: bool,
     fetched: HashMap<u64, Result<Found<T>, u8>>,
+    /// They were fetched since something was last handed out.
+    has_fetched: bool,
     /// When the next event was received, for a lane that does not claim.
     next_received: Option<(u64, i64)>,
 }
@@ -81,7 +84,7 @@ impl<T: Clone> Feed<T> {
     pub fn new(lane: Lane, run: Option<Run>, own_bytes: usize) -> Self {
         let own = Recent::new(lane.next(), own_bytes);
         let (dead, fetched) = (Vec::new(), HashMap::new());
-        Self { lane, dead, run, own, searched: false, fetched, next_received: None }
+        Self { lane, dead, run, own, searched: false, fetched, has_fetched: false, next_received: None }
     }
 
     /// Takes in what there is, and hands out what may be claimed.
@@ -129,10 +132,17 @@ impl<T: Clone> Feed<T> {
         self.run.map_or(end, |run| run.end.min(end))
     }
 
-    /// Ends the oldest deliveries that are not begun with a code, at most so many; hands out how many, and what is to be
-    /// done to come to more of them.
-    pub fn shed(&mut self, newest: &Newest<T>, count: usize, code: u8) -> (usize, Step) {
-        let shed = self.lane.shed(count, code);
+    /// Ends the oldest deliveries that are not begun as dead letters of a code, at most so many; hands out how many, and
+    /// what is to be done to come to more of them.
+    pub fn shed(&mut self, newest: &Newest<T>, count: usize, number: u8, wall_ms: i64) -> (usize, Step) {
+        let ended = self.lane.shed(count, number);
+        let shed = ended.len();
+        let row = |(seq, slot): (u64, Slot)| {
+            let Slot { order_key, received_at_ms } = slot;
+            let dead = Dead::default();
+            (seq, Some(DeadRow { seq, number, at_ms: wall_ms, order_key, received_at_ms, dead }))
+        };
+        self.dead.extend(ended.into_iter().map(row));
         if shed == count {
             return (shed, Step::Again);
         }
@@ -219,6 +229,10 @@ impl<T: Clone> Feed<T> {
     }
 
     fn hand_out(&mut self, newest: &Recent<T>, max: usize, now_ms: i64) -> Step<T> {
+        if std::mem::take(&mut self.has_fetched) {
+            // Before what has fallen due since: else one would be fetched after the other and none handed out.
+            self.lane.put_first(|seq| self.fetched.contains_key(&seq));
+        }
         let mut out = Vec::with_capacity(self.lane.ready_count().min(max));
         while let Some(seq) = self.lane.next_ready().filter(|_| out.len() < max) {
             let payload = match self.payload(newest, seq) {
@@ -313,6 +327,7 @@ impl<T: Clone> Feed<T> {
         // What is left of an earlier time is not kept, so that this stays as small as one read.
         let ready = fetched.into_iter().filter(|(seq, _)| self.lane.is_ready(*seq));
         self.fetched = ready.collect();
+        self.has_fetched = true;
     }
 
     /// When the next event was received that the lane has not taken in, read with `read` unless it is known.

@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::codes::FIRST_FREE;
+use super::delta::Delta;
+use super::kept::Room;
 use super::shared::{Cell, Shared};
 use super::store::Batch;
 
@@ -19,10 +21,8 @@ use super::store::Batch;
 const GATHER: Duration = Duration::from_millis(50);
 /// How long after a failure writing is tried again.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// How often at most it is said that a lane keeps more than it may.
+/// How often at most it is said that a lane keeps more than it may, or that segments stay.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
-/// Which part of the disk that may be used the calls of dead letters may take after their segments have gone.
-const KEPT_PART: u64 = 32;
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -72,23 +72,29 @@ pub struct Keeper {
     /// The last count that was written down, and below which sequence it counts.
     total: (u64, u64),
     pruned_below: u64,
+    /// When it was last said that segments stay.
+    said_stay: Option<Instant>,
 }
 
 impl Keeper {
     /// With the code number that was to be given out next and the count of calls when the state was loaded.
     pub fn new(next_code: u8, total: (u64, u64)) -> Self {
-        Self { batch: Batch::default(), next_code: next_code.max(FIRST_FREE), total, pruned_below: 0 }
+        let next_code = next_code.max(FIRST_FREE);
+        Self { batch: Batch::default(), next_code, total, pruned_below: 0, said_stay: None }
     }
 
     /// Writes down what changed. `false` if that failed; then it is kept for the next time.
     pub fn checkpoint<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+        if shared.broken.load(Ordering::SeqCst) {
+            return false;
+        }
         let lanes = shared.lanes();
         let mut low = u64::MAX;
         for lane in &lanes {
             let mut state = lane.state();
             // A run is behind by its nature, and its calls are read from disk.
             if lane.run.is_none() {
-                low = low.min(state.lane.low());
+                low = low.min(state.lane.needed());
             }
             self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
             if let Some(delta) = state.lane.checkpoint() {
@@ -101,7 +107,7 @@ impl Keeper {
         let (codes, next_code) = shared.new_codes(self.next_code);
         self.batch.codes = codes;
         self.batch.sources.extend(shared.take_new_sources());
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && !shared.stalled.load(Ordering::SeqCst) {
             return true;
         }
         if !self.commit(shared, total) {
@@ -109,6 +115,10 @@ impl Keeper {
         }
         let batch = std::mem::take(&mut self.batch);
         self.next_code = next_code;
+        let ends_waits = batch.lanes.values().any(Delta::ends_waits);
+        if ends_waits || batch.dead.iter().any(|(.., row)| row.is_none()) {
+            shared.idle_calls.store(true, Ordering::SeqCst);
+        }
         if !batch.sources.is_empty() {
             shared.sources_written();
         }
@@ -154,11 +164,15 @@ impl Keeper {
 
     /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
     pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
+        shared.lanes().iter().for_each(|cell| cell.forget_trail());
         let total = shared.tail.total();
         let is_stalled = shared.stalled.load(Ordering::SeqCst);
         // Calls can be counted only while the journal has them. Where the disk is full, room is made with what is known.
         let is_counted = total == self.total || (!is_stalled && self.commit(shared, total));
         let counted_to = if is_counted { total.0 } else { self.total.0 };
+        if let Err(error) = shared.store.give_room_back() {
+            tracing::warn!(%error, "the state file was not made smaller");
+        }
         shared.journal.set_beside(shared.store.disk_bytes());
         let needed = shared.lanes().iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
         self.let_go(shared, needed.unwrap_or(counted_to).min(counted_to));
@@ -166,7 +180,7 @@ impl Keeper {
         if is_stalled || first_seq <= self.pruned_below {
             return;
         }
-        match shared.store.prune(&shared.lane_ids(), first_seq) {
+        match shared.store.prune(&shared.lane_ids(), self.pruned_below..first_seq) {
             Ok(()) => self.pruned_below = first_seq,
             Err(error) => tracing::warn!(%error, "old outcomes were not deleted"),
         }
@@ -174,12 +188,12 @@ impl Keeper {
 }
 
 impl Keeper {
-    /// Lets segments go, whose dead letters' calls are kept first.
+    /// Lets segments go; what is needed of their calls is kept first.
     fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
         shared.journal.leave_old(needed, now_ms);
-        if let Err(error) = shared.forget_calls() {
-            tracing::warn!(%error, "calls that no dead letter needs any more were not deleted");
+        if let Err(error) = shared.forget_calls(|| self.checkpoint(shared)) {
+            tracing::warn!(%error, "kept calls that nothing needs any more were not deleted");
         }
         loop {
             let below = shared.journal.leaves_below(needed, now_ms);
@@ -187,8 +201,12 @@ impl Keeper {
             if below <= first_seq {
                 return;
             }
-            let room = shared.journal.max_disk_bytes() / KEPT_PART;
-            if !shared.keep_calls_below(below, room) {
+            let room = Room::of(shared.journal.max_disk_bytes());
+            if let Err(error) = shared.keep_calls_below(below, room, &mut || self.checkpoint(shared)) {
+                if self.said_stay.is_none_or(|said| said.elapsed() >= ALARM_EVERY) {
+                    tracing::warn!(%error, "segments stay: calls in them cannot be kept");
+                    self.said_stay = Some(Instant::now());
+                }
                 return;
             }
             shared.journal.retain(needed.min(below), now_ms);
@@ -377,6 +395,87 @@ mod tests {
         assert!(keeper.checkpoint(&shared));
         keeper.retain(&shared);
         assert_eq!(shared.store.load().unwrap().total, (4, 3));
+    }
+
+    #[test]
+    fn lanes_go_on_when_only_the_count_of_calls_could_not_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&dir.path().join("state"), &full);
+        assert!(shared.keeper().checkpoint(&shared));
+        // A call comes for a lane that is paused, and then there is no room for a while.
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        full.store(true, Ordering::SeqCst);
+        shared.keeper().retain(&shared);
+        full.store(false, Ordering::SeqCst);
+        // What the thread does from now on.
+        for _ in 0..3 {
+            let mut keeper = shared.keeper();
+            assert!(keeper.checkpoint(&shared));
+            keeper.retain(&shared);
+        }
+        let cell = shared.lane("a").unwrap();
+        assert!(
+            matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 1),
+            "stalled: {}",
+            shared.stalled.load(Ordering::SeqCst)
+        );
+    }
+
+    #[test]
+    fn lanes_that_got_nothing_more_get_nothing_though_somebody_looks_at_dead_letters() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir.path().join("state"), &Arc::default());
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        watch(&shared, || panic!("as told"));
+        let cell = shared.lane("a").unwrap();
+        assert!(shared.dead_letters(&cell, None, 10).is_empty());
+        assert!(shared.broken.load(Ordering::SeqCst));
+        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Wait(Some(_))));
+    }
+
+    #[test]
+    fn a_lane_that_was_removed_while_nothing_could_be_written_goes_when_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&dir.path().join("state"), &full);
+        shared.set_lanes(&["a".to_owned(), "b".to_owned()]).unwrap();
+        assert!(shared.keeper().checkpoint(&shared));
+        full.store(true, Ordering::SeqCst);
+        let removed = shared.set_lanes(&["b".to_owned()]);
+        full.store(false, Ordering::SeqCst);
+        assert!(shared.keeper().checkpoint(&shared));
+        // Otherwise it keeps every later call in the journal, and nobody claims them.
+        assert!(removed.is_err() || shared.lane("a").is_none(), "it is said to be removed, and is there");
+    }
+
+    #[test]
+    fn a_kept_call_that_cannot_be_read_now_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let shared = shared(&dir.path().join("state"), &full);
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        let cell = shared.lane("a").unwrap();
+        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 1));
+        let dead = Dead { code: "rejected".into(), attempts: 1, ..Dead::default() };
+        shared.settle(&cell, vec![(Id(1), Settled::Dead(dead))]);
+        assert!(shared.keeper().checkpoint(&shared));
+        // The journal of this test never had it: it is where the calls of dead letters are.
+        shared.store.keep_calls(&[(head(1), Arc::from(&b"{}"[..]))]).unwrap();
+        assert_eq!(shared.redrive(&cell, &[Id(1)], false), 1);
+        let crate::queue::feed::Step::Fetch(seqs) = shared.step(&cell, 10) else {
+            panic!("nothing to fetch")
+        };
+        // A small value of somebody else's cannot be written: the file is closed, and cannot be opened while there is
+        // no room.
+        full.store(true, Ordering::SeqCst);
+        assert!(shared.store.put("other", b"1").is_err());
+        let _ = shared.read_for(&cell, crate::queue::feed::Step::Fetch(seqs));
+        full.store(false, Ordering::SeqCst);
+        let _ = shared.step(&cell, 10);
+        let counts = shared.counts(&cell).finished;
+        let lost = counts.iter().find(|(code, _)| *code == Code::Dead("lost".into()));
+        assert_eq!(lost, None, "{counts:?}");
     }
 
     #[test]

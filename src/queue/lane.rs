@@ -7,6 +7,7 @@
 //! window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
 //! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
 
+pub mod account;
 mod backlog;
 mod gates;
 mod leaving;
@@ -17,7 +18,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
-use super::codes::{self, GAP, IN_FLIGHT, LOST, RETRY, UNREAD, WAITING};
+use super::codes::{self, GAP, IN_FLIGHT, RETRY, UNREAD, WAITING};
 use super::delta::{Delta, Row, Saved};
 use super::left::Left;
 use super::window::{Shape, Slot, Window};
@@ -374,6 +375,16 @@ impl Lane {
         self.ready.front().copied()
     }
 
+    /// Has those that may be claimed now and are picked claimed before the others.
+    pub fn put_first(&mut self, is_picked: impl Fn(u64) -> bool) {
+        if self.ready.front().is_some_and(|seq| !is_picked(*seq)) {
+            let (picked, others): (VecDeque<u64>, VecDeque<u64>) =
+                self.ready.iter().partition(|seq| is_picked(**seq));
+            self.ready = picked;
+            self.ready.extend(others);
+        }
+    }
+
     /// Whether this delivery may be claimed now.
     pub fn is_ready(&self, seq: u64) -> bool {
         let gate = self.slot(seq).and_then(|slot| self.gates.get(&slot.order_key));
@@ -514,112 +525,6 @@ impl Lane {
         self.ready.push_front(seq);
         self.window.set(seq, WAITING);
         true
-    }
-
-    /// The lowest sequence that is not finished; the next one if all are.
-    pub fn low(&mut self) -> u64 {
-        let low = self.window.low();
-        let left = self.left.values().map(|left| left.from).min().unwrap_or(low);
-        self.parked.first_key_value().map_or(low, |(parked, _)| low.min(*parked)).min(left)
-    }
-
-    /// When the oldest event that was taken in and is not finished was received: milliseconds since 1970.
-    pub fn oldest_received_at_ms(&mut self) -> Option<i64> {
-        let low = self.low();
-        let left = || self.left.values().find(|left| left.from == low).map(|left| left.received_at_ms);
-        self.slot(low).map(|slot| slot.received_at_ms).or_else(left)
-    }
-
-    /// How many sequences that the lane has not come to are known to be finished, by an earlier run.
-    pub fn known_ahead(&self) -> u64 {
-        self.window.known_ahead()
-    }
-
-    /// Whether an event is taken in and not finished.
-    pub fn is_open(&self, seq: u64) -> bool {
-        self.slot(seq).is_some()
-    }
-
-    /// How many events are taken in and not finished.
-    pub fn open(&self) -> u64 {
-        self.open
-    }
-
-    /// How many of them are claimed.
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight
-    }
-
-    /// How many of them wait for another attempt.
-    pub fn retrying(&self) -> u64 {
-        self.retries.len() as u64
-    }
-
-    /// How many of them are parked.
-    pub fn parked(&self) -> usize {
-        self.parked.len()
-    }
-
-    /// How many deliveries have ended, by code, since the lane began.
-    pub fn counts(&self) -> &BTreeMap<u8, u64> {
-        &self.counts
-    }
-
-    /// How many deliveries are not finished, when so many calls have been journalled.
-    pub fn unfinished(&self, journalled: u64) -> u64 {
-        journalled.saturating_sub(self.begin).saturating_sub(self.finished)
-    }
-
-    /// To be called when the lane has come to the journal's end, where what is open is known: calls that were counted
-    /// and that the journal does not have any more are dead, lost. Hands out how many those were.
-    pub fn reconcile(&mut self, journalled: u64) -> u64 {
-        let begin = journalled.saturating_sub(self.finished + self.open);
-        let missing = begin.saturating_sub(self.begin);
-        if missing > 0 {
-            self.count(LOST, missing);
-            self.changed = true;
-        } else if begin < self.begin {
-            self.begin = begin;
-            self.changed = true;
-        }
-        missing
-    }
-
-    /// The state of a sequence in the window, as a number of [`codes`].
-    pub fn state(&self, seq: u64) -> u8 {
-        self.window.state(seq)
-    }
-
-    /// Whether there is something for [`Self::checkpoint`].
-    pub fn has_changed(&self) -> bool {
-        self.changed
-    }
-
-    /// What [`Self::resume`] needs of a lane in which nothing is open.
-    pub fn saved(&mut self) -> Saved {
-        let mut chunks = BTreeMap::new();
-        self.window.all(|number, bytes| drop(chunks.insert(number, bytes)));
-        let (base, begin, counts) = (self.window.base(), self.begin, self.counts.clone());
-        Saved { base, begin, counts, chunks, ..Saved::default() }
-    }
-
-    /// What has to be written down since the last call; `None` if nothing changed.
-    pub fn checkpoint(&mut self) -> Option<Delta> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
-        let mut delta = std::mem::take(&mut self.delta);
-        for (order_key, left) in self.left.iter_mut().filter(|(_, left)| left.changed) {
-            left.changed = false;
-            let before = left.row_at.replace(left.last());
-            delta.rows.extend(before.map(|at| (at, None)));
-            delta.rows.insert(left.last(), Some(left.row(*order_key)));
-        }
-        self.window.changed(|number, bytes| drop(delta.chunks.insert(number, bytes)));
-        delta.base = self.window.base();
-        delta.needed = self.low();
-        delta.begin = self.begin;
-        Some(delta)
     }
 }
 

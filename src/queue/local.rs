@@ -112,6 +112,11 @@ pub enum OpenError {
         /// Where it should be.
         dir: PathBuf,
     },
+    /// The lanes' state, see the log. A removed lane goes with the next change of lanes.
+    #[error(
+        "the lanes' state cannot be written down, so no destination was removed; see the errors about that file"
+    )]
+    NotWritten,
     /// Starting a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

@@ -19,10 +19,12 @@ mod feed;
 pub mod files;
 pub mod journal;
 mod keeper;
+mod kept;
 pub mod lane;
 pub mod left;
 pub mod local;
 mod reader;
+mod reading;
 pub mod record;
 pub mod recovery;
 pub mod runs;
@@ -186,11 +188,14 @@ pub struct DeadLetter<T> {
     pub payload: Option<T>,
 }
 
+/// The code of dead letters that a lane could not keep waiting, see [`LaneLimits`].
+pub const BACKLOG: &str = "backlog";
+
 /// What a lane may keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneLimits {
     /// How many of its deliveries may be unfinished. Beyond it the oldest that are not begun become dead letters of the
-    /// code `backlog`, which are counted and not listed. Default no limit.
+    /// code `backlog`, whose calls are kept as long as they are retained, and not longer. Default no limit.
     pub max_backlog: Option<u64>,
 }
 

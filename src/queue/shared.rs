@@ -7,30 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use tokio::sync::Notify;
 
 use super::alarm::Alarm;
-use super::blocks::{Blocks, Decoded};
+use super::blocks::Blocks;
 use super::codes::{self, Codes};
 use super::dead::Trail;
 use super::delta::Saved;
-use super::feed::{Feed, Fetched, Found, Step};
-use super::journal::{Journal, ReadError, Stored};
+use super::feed::{Feed, Step};
+use super::journal::Journal;
 use super::keeper::{Bell, Keeper};
 use super::lane::{Again, Lane, Limits};
-use super::left::{self, Search};
 use super::local::{Clock, Decode, OpenError};
-use super::record::Head;
 use super::runs::Run;
 use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::time::Time;
 use super::trouble::Trouble;
-use super::{AppendError, Code, Id, LaneCounts, LaneLimits, Settled};
+use super::{AppendError, BACKLOG, Code, Id, LaneCounts, LaneLimits, Settled};
 
 /// How much is read from the journal at once: bytes.
 pub const BLOCK: usize = 512 << 10;
-/// How much is read around an event that is fetched again: bytes.
-const FETCH: usize = 16 << 10;
-/// How much is fetched at once: bytes.
-const MAX_FETCHED: usize = 1 << 20;
 /// The longest that a delivery waits: a day, which is as long as a vendor may ask, and a little: milliseconds.
 const LONGEST_DELAY_MS: i64 = 25 * 60 * 60 * 1000;
 /// The longest that one waits after a restart: the clock may have been set back meanwhile. Milliseconds.
@@ -105,7 +99,7 @@ pub struct Shared<T> {
     /// Nor ever will be by this process.
     pub broken: AtomicBool,
     pub closing: AtomicBool,
-    /// Calls that were kept for dead letters may be needed no more.
+    /// Calls that are kept may be needed no more.
     pub idle_calls: AtomicBool,
     keeper: Mutex<Keeper>,
     pub lanes: RwLock<BTreeMap<String, Arc<Cell<T>>>>,
@@ -182,8 +176,11 @@ impl<T> Shared<T> {
     /// Which lane keeps the oldest calls, in words; `None` where none is behind.
     pub fn holder(&self) -> Option<String> {
         let (end, journalled) = self.tail.total();
-        let oldest = self.lanes().into_iter().min_by_key(|lane| lane.needed.load(Ordering::SeqCst))?;
-        if oldest.needed.load(Ordering::SeqCst) >= end {
+        // Where none needs the journal, one may have more parked than can be kept beside it.
+        let from = |lane: &Arc<Cell<T>>| (lane.needed.load(Ordering::SeqCst), lane.state().lane.low());
+        let (oldest, (needed, low)) =
+            self.lanes().into_iter().map(|lane| (lane.clone(), from(&lane))).min_by_key(|(_, from)| *from)?;
+        if needed.min(low) >= end {
             return None;
         }
         let name = &oldest.name;
@@ -255,7 +252,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             row.due_at_ms = row.due_at_ms.min(latest_ms);
         }
         let mut state = Lane::resume(self.limits, saved);
-        let needed = state.low();
+        let needed = state.needed();
         let cell = Cell {
             id: lane.id,
             name: lane.name.clone(),
@@ -314,8 +311,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             );
         }
         if !keeper.checkpoint(self) {
-            // It is tried again with the next checkpoint; the lane goes with the next change of lanes.
-            return Ok(());
+            return Err(OpenError::NotWritten);
         }
         for cell in removed {
             write(&self.lanes).remove(&cell.name);
@@ -382,88 +378,6 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         step
     }
 
-    pub fn read_for(&self, cell: &Cell<T>, step: Step) -> Result<(), ReadError> {
-        match step {
-            Step::Read { from, tail } => {
-                let block = self.blocks.from(from, || {
-                    let block = self.journal.read(from, BLOCK)?;
-                    Ok(block.iter().map(|stored| self.decoded(stored)).collect())
-                })?;
-                cell.state().add_block(from, tail, block);
-            }
-            Step::Fetch(seqs) => {
-                let fetched = self.fetch(cell, seqs)?;
-                cell.state().add_fetched(fetched);
-            }
-            Step::Search(search) => {
-                let found = self.find(search)?;
-                cell.state().lane.take_back(search, found);
-            }
-            Step::Out(_) | Step::Again | Step::Wait(_) => {}
-        }
-        Ok(())
-    }
-
-    pub fn decode(&self, head: &Head, body: &[u8]) -> Option<T> {
-        (self.decode)(head, body)
-    }
-
-    fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
-        (*head, (self.decode)(head, body), body.len())
-    }
-
-    /// Reads single events again; the first of them, and as many more as fit.
-    fn fetch(&self, cell: &Cell<T>, mut seqs: Vec<u64>) -> Result<Fetched<T>, ReadError> {
-        let first = seqs.first().copied().unwrap_or_default();
-        seqs.sort_unstable();
-        // In the journal's order, but from the first on: nothing can be handed out before it is here.
-        let before = seqs.partition_point(|seq| *seq < first);
-        seqs.rotate_left(before);
-        let mut block: Vec<Stored> = Vec::new();
-        let mut fetched = Vec::with_capacity(seqs.len());
-        let mut bytes = 0;
-        for seq in seqs {
-            if bytes > MAX_FETCHED {
-                break;
-            }
-            let ends = block.first().zip(block.last());
-            if ends.is_none_or(|((first, _), (last, _))| !(first.seq..=last.seq).contains(&seq)) {
-                block = self.journal.read(seq, FETCH)?;
-            }
-            let at = block.partition_point(|(head, _)| head.seq < seq);
-            let found = block.get(at).filter(|(head, _)| head.seq == seq).cloned();
-            let found = match found.or_else(|| self.kept(seq)) {
-                Some((head, body)) => {
-                    bytes += body.len();
-                    let later = self.overtakers(cell, &head)?;
-                    let found = |payload| Found { source: head.source, payload, later };
-                    self.decode(&head, &body).map(found).ok_or(codes::UNDECODABLE)
-                }
-                None => Err(codes::LOST),
-            };
-            fetched.push((seq, found));
-        }
-        Ok(fetched)
-    }
-
-    /// Looks through one block of the journal.
-    fn find(&self, search: Search) -> Result<left::Found, ReadError> {
-        let block = self.journal.read(search.from, BLOCK)?;
-        let mut found = left::Found { events: Vec::new(), next: search.to };
-        if let Some((last, _)) = block.last() {
-            found.next = (last.seq + 1).min(search.to);
-        }
-        let its = |head: &Head| head.seq < search.to && head.order_key == search.order_key;
-        for (head, _) in block.iter().filter(|(head, _)| its(head)) {
-            if found.events.len() == search.max {
-                found.next = head.seq;
-                break;
-            }
-            found.events.push((head.seq, head.received_at_ms));
-        }
-        Ok(found)
-    }
-
     /// Ends what a lane has beyond its backlog's limit, the oldest first; reads the journal for that, for a while. Hands
     /// out how many deliveries that were, and whether there may be more.
     pub fn shed(&self, cell: &Cell<T>) -> (u64, bool) {
@@ -473,14 +387,16 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             if max == u64::MAX || self.stalled.load(Ordering::SeqCst) {
                 return (ended, false);
             }
-            let number = self.number(&Code::Dead("backlog".to_owned()));
+            let number = self.number(&Code::Dead(BACKLOG.to_owned()));
+            let now = self.time.now();
             let mut feed = cell.state();
             let newest = self.tail.read();
             let excess = feed.lane.unfinished(newest.journalled).saturating_sub(max).min(SHED.0);
             if excess == 0 {
                 return (ended, false);
             }
-            let (shed, step) = feed.shed(&newest, usize::try_from(excess).unwrap_or(usize::MAX), number);
+            let count = usize::try_from(excess).unwrap_or(usize::MAX);
+            let (shed, step) = feed.shed(&newest, count, number, now.ms.saturating_sub(now.ahead_ms));
             drop((newest, feed));
             ended += shed as u64;
             if matches!(step, Step::Wait(_)) {

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
@@ -17,14 +19,18 @@ use super::chunks;
 use super::codes::UNREAD;
 use super::delta::{Delta, Row, Saved};
 use super::files::remedy;
-use super::runs::{Range, Run};
+use super::runs::{self, Run};
 use super::window::Shape;
 use super::{Code, Dead};
 
 mod letters;
 
+pub use letters::KeptCall;
+
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
+/// Less than this is not worth making the file smaller: bytes.
+const WORTH_GIVING_BACK: u64 = 8 << 20;
 /// How much of the file is kept in memory: bytes.
 const CACHE: usize = 4 << 20;
 
@@ -183,6 +189,8 @@ pub struct Store {
     path: PathBuf,
     open: Opener,
     database: Mutex<Option<Database>>,
+    /// Bytes of what was deleted at somebody's wish or is needed no more, since the file was last made smaller.
+    freed: AtomicU64,
 }
 
 impl Store {
@@ -201,7 +209,8 @@ impl Store {
     }
 
     fn with_opener(path: &Path, open: Opener) -> Result<Self, StoreError> {
-        let store = Self { path: path.to_owned(), open, database: Mutex::new(None) };
+        let store =
+            Self { path: path.to_owned(), open, database: Mutex::new(None), freed: AtomicU64::new(0) };
         store.prepare()?;
         Ok(store)
     }
@@ -228,13 +237,13 @@ impl Store {
     }
 
     /// Runs `work` on the open file; after a failure the next call opens it again.
-    fn with<R>(&self, work: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
+    fn with<R>(&self, work: impl FnOnce(&mut Database) -> Result<R, redb::Error>) -> Result<R, StoreError> {
         let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match place.take() {
+        let mut database = match place.take() {
             Some(database) => database,
             None => (self.open)().map_err(|error| self.error(error))?,
         };
-        let result = work(&database).map_err(|error| self.error(error))?;
+        let result = work(&mut database).map_err(|error| self.error(error))?;
         *place = Some(database);
         Ok(result)
     }
@@ -279,7 +288,7 @@ impl Store {
                 let saved = Saved { base, begin, ..Saved::default() };
                 loaded.lanes.push(SavedLane { id: id.value(), name: name.to_owned(), active, saved });
             }
-            loaded.runs = runs(&tx)?;
+            loaded.runs = load_runs(&tx)?;
             let (counts, chunks, rows) =
                 (tx.open_table(COUNTS)?, tx.open_table(CHUNKS)?, tx.open_table(ROWS)?);
             for SavedLane { id, saved, .. } in &mut loaded.lanes {
@@ -304,11 +313,12 @@ impl Store {
 
     /// Writes a batch, all or nothing.
     pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut freed = 0;
         self.write(|tx| {
             for (lane, delta) in &batch.lanes {
                 write_delta(tx, *lane, delta)?;
             }
-            letters::write(tx, &batch.dead)?;
+            freed = letters::write(tx, &batch.dead)?;
             let mut codes = tx.open_table(CODES)?;
             for (number, code) in &batch.codes {
                 match code {
@@ -326,7 +336,9 @@ impl Store {
                 tx.open_table(META)?.insert("total", bytes.as_slice())?;
             }
             Ok(())
-        })
+        })?;
+        self.freed.fetch_add(freed, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Writes down that lanes exist and where they stand, or that they were removed; not their other state.
@@ -345,7 +357,7 @@ impl Store {
         let SavedLane { id, name, active, saved } = lane;
         self.write(|tx| {
             tx.open_table(LANES)?.insert(id, (name.as_str(), *active, saved.base, saved.begin))?;
-            let Run { first, end, range: Range { since_ms, until_ms } } = *run;
+            let Run { first, end, range: runs::Range { since_ms, until_ms } } = *run;
             tx.open_table(RUNS)?.insert(id, (first, end, since_ms, until_ms))?;
             Ok(())
         })
@@ -373,15 +385,16 @@ impl Store {
         })
     }
 
-    /// Deletes the outcomes of sequences that the journal does not have any more.
-    pub fn prune(&self, lanes: &[u16], first_seq: u64) -> Result<(), StoreError> {
-        let before = first_seq >> Shape::CHUNK_BITS;
+    /// Deletes the outcomes of sequences in a range that the journal does not have any more, and the dead letters whose
+    /// calls are not kept.
+    pub fn prune(&self, lanes: &[u16], gone: Range<u64>) -> Result<(), StoreError> {
+        let before = gone.end >> Shape::CHUNK_BITS;
         self.write(|tx| {
             let mut chunks = tx.open_table(CHUNKS)?;
             for lane in lanes {
                 chunks.retain_in((*lane, 0)..(*lane, before), |_, _| false)?;
             }
-            Ok(())
+            letters::prune(tx, lanes, &gone)
         })
     }
 
@@ -411,6 +424,17 @@ impl Store {
             tx.open_table(VALUES)?.insert(key, value)?;
             Ok(())
         })
+    }
+
+    /// Makes the file smaller if much of it was deleted: it keeps its length otherwise, and counts with it. May take
+    /// seconds.
+    pub fn give_room_back(&self) -> Result<(), StoreError> {
+        let freed = self.freed.load(Ordering::Relaxed);
+        if freed < WORTH_GIVING_BACK || freed < self.disk_bytes() / 4 {
+            return Ok(());
+        }
+        self.freed.store(0, Ordering::Relaxed);
+        self.with(|database| Ok(database.compact().map(drop)?))
     }
 
     /// Bytes on disk.
@@ -482,12 +506,12 @@ fn create_later_tables(tx: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 /// Reads which lanes are runs.
-fn runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
+fn load_runs(tx: &redb::ReadTransaction) -> Result<BTreeMap<u16, Run>, redb::Error> {
     let mut runs = BTreeMap::new();
     for entry in tx.open_table(RUNS)?.iter()? {
         let (lane, run) = entry?;
         let (first, end, since_ms, until_ms) = run.value();
-        runs.insert(lane.value(), Run { first, end, range: Range { since_ms, until_ms } });
+        runs.insert(lane.value(), Run { first, end, range: runs::Range { since_ms, until_ms } });
     }
     Ok(runs)
 }

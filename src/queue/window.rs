@@ -63,7 +63,14 @@ impl Window {
     /// A window that begins at a sequence, with the outcomes that are known already, encoded, by chunk number.
     pub fn new(shape: Shape, start: u64, resumed: BTreeMap<u64, Vec<u8>>) -> Self {
         let first_chunk = start >> shape.chunk_bits;
-        Self { shape, first_chunk, chunks: VecDeque::new(), next: start, low: start, resumed }
+        let is_known = resumed.contains_key(&first_chunk);
+        let mut window =
+            Self { shape, first_chunk, chunks: VecDeque::new(), next: start, low: start, resumed };
+        if is_known {
+            // What it knows of earlier sequences must not be forgotten, nor written over.
+            window.has_room();
+        }
+        window
     }
 
     /// The first sequence that the lane has not come to.
@@ -201,7 +208,11 @@ impl Window {
     /// Begins again at a sequence far ahead; nothing may be open. Hands out the chunks that are left behind.
     pub fn jump(&mut self, seq: u64, mut left: impl FnMut(u64, Vec<u8>)) {
         for (number, chunk) in (self.first_chunk..).zip(self.chunks.drain(..)) {
-            left(number, chunks::encode(&chunk.states));
+            let bytes = chunks::encode(&chunk.states);
+            if number == seq >> self.shape.chunk_bits {
+                self.resumed.insert(number, bytes.clone());
+            }
+            left(number, bytes);
         }
         self.resumed.retain(|number, _| *number >= seq >> self.shape.chunk_bits);
         self.next = seq;

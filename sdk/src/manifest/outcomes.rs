@@ -59,6 +59,8 @@ pub(crate) struct Items<'q> {
     pub id: &'q dyn Fn(usize, usize) -> Option<String>,
     /// How often a rule, by position, has decided about an item in this delivery.
     pub times: &'q dyn Fn(usize, usize) -> u32,
+    /// A reason as it may be shown: without secrets, and short.
+    pub shown: &'q dyn Fn(&str) -> String,
 }
 
 /// Reads an answer, once.
@@ -114,7 +116,7 @@ pub(crate) fn classify<'a>(
     decided.into_iter().map(finished).collect()
 }
 
-/// Decides about every item that is still open.
+/// Decides about every item that is still open: alike, so it is made once, for the answer may be long and the items many.
 fn decide_all(
     scope: &Scope<'_>,
     rule: &RulePlan,
@@ -122,10 +124,19 @@ fn decide_all(
     items: &Items<'_>,
     decided: &mut [Option<Decision>],
 ) {
+    let mut alike = None;
     for (item, slot) in decided.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
         if may(rule, position, item, items) {
-            *slot = Some(decision(scope, rule, position, false));
+            let made = || decision(scope, rule, position, false).shown(items);
+            *slot = Some(alike.get_or_insert_with(made).clone());
         }
+    }
+}
+
+impl Decision {
+    fn shown(mut self, items: &Items<'_>) -> Decision {
+        self.reason = (items.shown)(&self.reason);
+        self
     }
 }
 
@@ -169,7 +180,7 @@ fn decide_named(
         if let Some(slot @ None) = decided.get_mut(item)
             && may(rule, position, item, items)
         {
-            *slot = Some(decision(scope, rule, position, true));
+            *slot = Some(decision(scope, rule, position, true).shown(items));
         }
     }
 }

@@ -138,13 +138,13 @@ impl<'r> Run<'r> {
 
     /// Ends an item, unless it has ended. Reason and answer are cut, and secrets in them masked.
     pub fn end(&mut self, at: usize, outcome: Outcome, reason: &str) {
-        let verdict = self.verdict(outcome, reason, "");
+        let verdict = self.unanswered(outcome, reason);
         self.decide_all(&[at], verdict);
     }
 
     /// Says that an item's success will not be whole: the vendor refuses a part of it, which is left out.
     pub fn leave_out(&mut self, at: usize, what: &str) {
-        let what = self.verdict(Outcome::Delivered, what, "").reason;
+        let what = self.reason(what, &[]);
         if let Some(state) = self.states.get_mut(at) {
             state.left_out = what;
         }
@@ -174,7 +174,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn said(&mut self, at: usize, decision: Decision, shown: &str) -> Said {
+    fn said(&mut self, at: usize, decision: Decision, shown: &Arc<str>) -> Said {
         if let What::Tell(word) = decision.what {
             let kept = decision.kept.unwrap_or_default();
             return Said::Told(Told { word, kept, reason: decision.reason });
@@ -219,14 +219,30 @@ impl<'r> Run<'r> {
         self.end(at, Outcome::Rejected, &format!("{}: {}", told.word, told.reason));
     }
 
-    fn verdict(&self, outcome: Outcome, reason: &str, answer: &str) -> Verdict {
-        let hidden = |text: &str| masked(self.plan.mask(text), &self.tokens);
-        let reason = hidden(reason).chars().take(MAX_REASON_CHARS).collect();
-        let mut answer = hidden(answer);
-        while answer.len() > MAX_ANSWER_BYTES {
-            answer.pop();
-        }
-        Verdict { outcome, reason, answer: answer.into() }
+    fn verdict(&self, outcome: Outcome, reason: &str, answer: &Arc<str>) -> Verdict {
+        Verdict { outcome, reason: self.reason(reason, &[]), answer: answer.clone() }
+    }
+
+    /// The verdict where there is no answer to show.
+    fn unanswered(&self, outcome: Outcome, reason: &str) -> Verdict {
+        self.verdict(outcome, reason, &"".into())
+    }
+
+    /// A reason as it may be shown.
+    fn reason(&self, reason: &str, tokens: &[String]) -> String {
+        self.hidden(reason, tokens).chars().take(MAX_REASON_CHARS).collect()
+    }
+
+    /// An answer as it may be shown. To be made once for all items: it may be long.
+    fn shown(&self, reply: &Reply, tokens: &[String]) -> Arc<str> {
+        let mut answer = self.hidden(&format!("{} {}", reply.status, reply.text), tokens);
+        answer.truncate(answer.floor_char_boundary(MAX_ANSWER_BYTES));
+        answer.into()
+    }
+
+    /// Without the settings' secrets, what fetches gave, and these. Before a text is cut: half a secret is not found.
+    fn hidden(&self, text: &str, tokens: &[String]) -> String {
+        masked(masked(self.plan.mask(text), &self.tokens), tokens)
     }
 
     fn decide_all(&mut self, items: &[usize], verdict: Verdict) {
@@ -238,7 +254,7 @@ impl<'r> Run<'r> {
     }
 
     /// Takes in a decision; what the vendor has taken leaves the item open for what follows.
-    fn decide(&mut self, at: usize, decision: &Decision, shown: &str) {
+    fn decide(&mut self, at: usize, decision: &Decision, shown: &Arc<str>) {
         let outcome = match &decision.what {
             What::Delivered | What::Found { .. } => return,
             What::Submitted => {

@@ -210,3 +210,92 @@ async fn what_a_lane_may_keep_reaches_the_queue() {
     bench.lanes.start_disabled("vendor".into(), bench.start).await;
     assert_eq!(bench.queue.limits.lock().unwrap().max_backlog, None);
 }
+
+/// A vendor that answers with this whatever it is sent about bad users, and takes the rest.
+fn bad_for(users: &[String], outcome: Outcome) -> Play {
+    let is_bad = users.iter().any(|user| user.starts_with("bad"));
+    Play::All(5, if is_bad { outcome } else { Outcome::Delivered })
+}
+
+/// Adds an event of a bad user who has no other.
+fn add_bad(bench: &Bench, user: u64) {
+    let text = format!(r#"{{"type":"identify","userId":"bad {user}","messageId":"m"}}"#);
+    bench.queue.add_call(2_000_000 + user, &text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_always_fail_do_not_keep_a_vendor_that_is_back_from_the_others() {
+    let mut bench =
+        bench(1, |(_, at, users)| if *at < 60_000 { Play::All(5, RETRY) } else { bad_for(users, RETRY) });
+    (0..30).for_each(|user| add_bad(&bench, user));
+    bench.go().await;
+    bench.until(10_000).await;
+    assert_eq!(bench.status().closed, Some(Cause::Failing));
+    crowd(&bench);
+    bench.until(HOUR).await;
+    assert_eq!(bench.counts.of("delivered", ""), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_whose_events_always_fail_end_in_their_time_at_a_quiet_destination_too() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, RETRY));
+    bench.spec.policy.retry_for = Duration::from_secs(3600);
+    (0..10).for_each(|user| add_bad(&bench, user));
+    bench.go().await;
+    for minute in 1..120 {
+        bench.until(minute * 60_000).await;
+        bench.add_numbered(minute);
+    }
+    bench.queue.drained().await;
+    assert_eq!((bench.counts.of("delivered", ""), bench.counts.of("dead", "expired")), (119, 10));
+    assert!(bench.start.elapsed() < Duration::from_millis(3 * HOUR), "{:?}", bench.start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_refused_alone_do_not_stand_in_the_way_of_the_others_and_end_in_their_time() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    bench.spec.policy.retry_for = Duration::from_secs(60);
+    (0..20).for_each(|user| add_bad(&bench, user));
+    (0..200).for_each(|user| bench.add_numbered(user));
+    bench.go().await;
+    bench.until(HOUR).await;
+    assert_eq!((bench.counts.of("delivered", ""), bench.counts.of("dead", "expired")), (200, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_rate_is_not_sent_into_a_pause_that_the_vendor_asks_for() {
+    let rates = vec![Rate { count: 1, unit: RateUnit::Items, per: Duration::from_secs(1), per_user: false }];
+    let limits = Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates };
+    let mut bench = bench_with(limits, |(number, ..)| {
+        Play::All(0, if *number == 1 { throttled(Some(60)) } else { Outcome::Delivered })
+    });
+    crowd(&bench);
+    bench.go().await;
+    bench.until(59_000).await;
+    assert_eq!(bench.vendor.times(), [0]);
+    bench.queue.drained().await;
+    let times = bench.vendor.times();
+    assert!(times[1] >= 60_000 && times.windows(2).all(|pair| pair[1] - pair[0] >= 999), "{times:?}");
+    assert!(bench.queue.ends().iter().all(|end| *end == ("Delivered".to_owned(), 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quick_refusals_do_not_make_what_is_taken_look_slow() {
+    let limits =
+        Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates: Vec::new() };
+    let mut bench = bench_with(limits, |(_, _, users)| match users[0].starts_with("bad") {
+        true => Play::All(10, Outcome::Rejected),
+        false => Play::All(500, Outcome::Delivered),
+    });
+    for user in 0..400 {
+        if user % 20 == 0 {
+            add_bad(&bench, user);
+        }
+        bench.add_numbered(user);
+    }
+    bench.go().await;
+    bench.until(8000).await;
+    bench.vendor.most_at_once.lock().unwrap().1 = 0;
+    bench.queue.drained().await;
+    assert_eq!(bench.vendor.most_at_once.lock().unwrap().1, 16);
+}

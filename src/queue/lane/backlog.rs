@@ -8,9 +8,9 @@ use crate::queue::codes::{UNREAD, WAITING};
 use crate::queue::window::Slot;
 
 impl Lane {
-    /// Ends the oldest deliveries that are not begun with a code, at most so many. Hands out how many those were; fewer
+    /// Ends the oldest deliveries that are not begun with a code, at most so many. Hands them out; fewer
     /// than asked for when there are no more among those that are taken in, or when older ones are left in the journal.
-    pub fn shed(&mut self, count: usize, code: u8) -> usize {
+    pub fn shed(&mut self, count: usize, code: u8) -> Vec<(u64, Slot)> {
         let oldest_left = self.left.values().map(|left| left.from).min().unwrap_or(u64::MAX);
         let parked = self.parked.iter().map(|(seq, slot)| (*seq, *slot));
         let mut unbegun: Vec<(u64, Slot)> = parked
@@ -40,7 +40,7 @@ impl Lane {
             let order_key = *order_key;
             self.feed_soon(order_key);
         }
-        unbegun.len()
+        unbegun
     }
 
     fn drop_unbegun(&mut self, seq: u64, order_key: u64, code: u8) {

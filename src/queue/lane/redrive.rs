@@ -108,11 +108,6 @@ impl Lane {
         (self.redriven.first_key_value().map(|(seq, _)| *seq), keys)
     }
 
-    /// All open ones that were dead letters.
-    pub fn all_redriven(&self) -> Vec<u64> {
-        self.redriven.keys().copied().collect()
-    }
-
     /// Whether the state of a sequence is known here.
     pub fn has(&self, seq: u64) -> bool {
         seq >= self.window.base() || self.parked.contains_key(&seq)

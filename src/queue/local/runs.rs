@@ -7,6 +7,7 @@ use super::LocalQueue;
 use crate::queue::codes::{GAP, UNREAD, WAITING};
 use crate::queue::delta::Saved;
 use crate::queue::journal::ReadError;
+use crate::queue::record::Head;
 use crate::queue::runs::{Passage, Range, Retained, Run, RunInfo, Runs, Standing, Start, Unreadable};
 use crate::queue::shared::{BLOCK, Cell, Shared, read, write};
 use crate::queue::store::{SavedLane, StoreError};
@@ -41,7 +42,7 @@ impl<T: Clone + Send + Sync + 'static> Runs<T> for LocalQueue<T> {
         keeper.forget(cell.id);
         write(&shared.lanes).remove(lane);
         shared.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.id != cell.id);
-        // Calls that were kept for its dead letters alone.
+        // Calls that were kept for it alone.
         shared.idle_calls.store(true, Ordering::SeqCst);
         shared.wake_all_lanes();
         cell.wake.notify_waiters();
@@ -73,7 +74,7 @@ impl<T: Clone + Send + Sync + 'static> Runs<T> for LocalQueue<T> {
         let mut calls = Vec::with_capacity(block.len());
         for (head, body) in &block {
             let Some(payload) = (shared.decode)(head, body) else { continue };
-            let standing = standings.of(head.seq).map_err(|error| Unreadable(error.to_string()))?;
+            let standing = standings.of(head).map_err(|error| Unreadable(error.to_string()))?;
             calls.push(Retained {
                 id: Id(head.seq),
                 source: head.source,
@@ -152,10 +153,11 @@ impl<'a, T: Clone> Standings<'a, T> {
         Self { shared, cell, written_below, chunk: None }
     }
 
-    fn of(&mut self, seq: u64) -> Result<Standing, StoreError> {
+    fn of(&mut self, head: &Head) -> Result<Standing, StoreError> {
+        let seq = head.seq;
         let Some(cell) = self.cell else { return Ok(Standing::Foreign) };
         let feed = cell.state();
-        if feed.lane.is_open(seq) {
+        if feed.lane.is_open(seq) || feed.lane.is_left(seq, head.order_key) {
             return Ok(Standing::Open);
         }
         let state = feed.lane.state(seq);

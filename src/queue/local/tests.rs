@@ -12,6 +12,8 @@ use crate::queue::faults::FaultyFiles;
 use crate::queue::runs::{Range, RunInfo, Runs};
 use crate::queue::{Code, Dead};
 
+mod combined;
+
 /// A directory and a clock.
 struct Dir {
     dir: tempfile::TempDir,
@@ -50,6 +52,8 @@ impl Place for Dir {
         self.ahead.fetch_add(ms, Ordering::SeqCst);
     }
 }
+
+mod kept;
 
 conformance!(dir(|_| {}));
 
@@ -433,70 +437,6 @@ async fn a_quiet_queue_lets_go_of_its_last_calls_in_time() {
     assert_eq!(journal.first_seq(), 1, "it is kept for replay");
     retain();
     assert_eq!(queue.shared.journal.first_seq(), 2);
-}
-
-#[tokio::test]
-async fn calls_of_dead_letters_outlive_their_segments() {
-    let place = dir(|options| {
-        options.journal.segment_bytes = 64 << 10;
-        options.journal.retain = Duration::ZERO;
-        options.journal.min_free_bytes = 0;
-    });
-    let tidy = |queue: &LocalQueue<String>| {
-        place.advance(1000);
-        let mut keeper = queue.shared.keeper();
-        assert!(keeper.checkpoint(&queue.shared));
-        keeper.retain(&queue.shared);
-    };
-    let queue = place.open(&["a", "b"]);
-    for block in 0..40 {
-        queue.append(many(block * 250..block * 250 + 250, 1000)).await.unwrap();
-    }
-    for lane in ["a", "b"] {
-        let mut left = 10_000;
-        while left > 0 {
-            let claimed = queue.claim(lane, 1000).await;
-            left -= claimed.len();
-            let dead = || Dead { code: "rejected".into(), attempts: 1, ..Dead::default() };
-            let is_dead = |claimed: &Claimed<String>| ["call 3", "call 1003"].contains(&&*claimed.payload);
-            let end = |one: &Claimed<String>| {
-                let how = if is_dead(one) { Settled::Dead(dead()) } else { Settled::Done(Code::Delivered) };
-                (one.id, how)
-            };
-            queue.settle(lane, claimed.iter().map(end).collect());
-        }
-    }
-    tidy(&queue);
-    assert!(queue.shared.journal.first_seq() > 2000, "their segments are gone");
-    let kept = |queue: &LocalQueue<String>| queue.shared.store.kept_calls().unwrap().len();
-    assert_eq!(kept(&queue), 2, "once for both lanes");
-    queue.close().await;
-    drop(queue);
-
-    let queue = place.open(&["a", "b"]);
-    let letters = queue.dead_letters("a", None, 10);
-    let calls: Vec<_> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
-    assert_eq!(calls, [Some("call 3"), Some("call 1003")]);
-    let ids: Vec<Id> = letters.iter().map(|letter| letter.id).collect();
-    assert_eq!((queue.redrive("a", &ids, false), queue.purge("b", &ids)), (2, 2));
-    tidy(&queue);
-    drop(queue);
-    let queue = place.open(&["a", "b"]);
-    assert_eq!(kept(&queue), 2, "they are open");
-    let first = claim(&queue, "a", 1).await;
-    assert_eq!(names(&first), ["call 3"]);
-    queue.settle("a", done(&first));
-    let second = claim(&queue, "a", 1).await;
-    assert_eq!(names(&second), ["call 1003"]);
-    queue.settle("a", done(&second));
-    tidy(&queue);
-    assert_eq!(kept(&queue), 0, "nobody needs them any more");
-    let counts = queue.counts("a").unwrap();
-    assert_eq!(
-        (counts.unfinished, counts.finished),
-        (0, vec![(Code::Delivered, 10_000), (Code::Dead("rejected".into()), 0)])
-    );
-    assert!(queue.shared.keep_calls_below(u64::MAX, 0), "and with no room for any, none is kept");
 }
 
 #[tokio::test]

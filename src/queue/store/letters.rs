@@ -1,9 +1,14 @@
 //! The dead letters in the state file: their rows, which of them were opened again, and the calls of those whose segment
 //! of the journal has gone. Each call is kept once, however many lanes need it.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 
 use super::{DeadRow, Store, StoreError};
 use crate::queue::Dead;
@@ -18,6 +23,9 @@ const MAX_ANSWER: usize = 512;
 const MAX_REQUEST: usize = 4096;
 /// The longest reason of a dead letter: bytes, for 300 characters.
 const MAX_REASON: usize = 1200;
+
+/// What a row takes besides its texts, about: bytes.
+const ROW: usize = 40;
 
 /// Lane, sequence → code, attempts, died at, reason, answer.
 type DeadValue = (u8, u32, i64, &'static str, &'static str);
@@ -39,34 +47,59 @@ pub fn delete(tx: &WriteTransaction, lane: u16) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Sequence → order key, length of the body, of every kept call.
+const INDEX: TableDefinition<u64, (u64, u64)> = TableDefinition::new("kept_calls_index");
+
+/// A kept call, without the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptCall {
+    /// Its sequence.
+    pub seq: u64,
+    /// As in its head.
+    pub order_key: u64,
+    /// Of its body.
+    pub bytes: u64,
+}
+
 /// Creates the tables where they are missing.
 pub fn create(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(DEAD)?;
     tx.open_table(MORE)?;
     tx.open_table(REDRIVEN)?;
-    tx.open_table(CALLS)?;
+    let mut index = tx.open_table(INDEX)?;
+    if index.is_empty()? {
+        for entry in tx.open_table(CALLS)?.iter()? {
+            let (seq, call) = entry?;
+            let (_, _, _, order_key, _, body) = call.value();
+            index.insert(seq.value(), (order_key, body.len() as u64))?;
+        }
+    }
     Ok(())
 }
 
-/// Writes rows, or deletes them, one after the other.
-pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> Result<(), redb::Error> {
+/// Writes rows, or deletes them, one after the other. Hands out about how many bytes were deleted.
+pub fn write(tx: &WriteTransaction, changes: &[(u16, u64, Option<DeadRow>)]) -> Result<u64, redb::Error> {
     if changes.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
+    let mut freed = 0;
     let (mut dead, mut more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
     for (lane, seq, row) in changes {
         let key = (*lane, *seq);
         let Some(DeadRow { number, at_ms, order_key, received_at_ms, dead: letter, .. }) = row else {
-            dead.remove(key)?;
-            more.remove(key)?;
+            freed += dead.remove(key)?.map_or(0, |row| row.value().3.len() + row.value().4.len() + ROW);
+            freed += more.remove(key)?.map_or(0, |row| row.value().3.map_or(0, str::len) + ROW);
             continue;
         };
         let (reason, answer) = (cut(&letter.reason, MAX_REASON), cut(&letter.answer, MAX_ANSWER));
         dead.insert(key, (*number, letter.attempts, *at_ms, reason, answer))?;
+        if reason.is_empty() {
+            continue; // Its call says the rest, and there may be very many.
+        }
         let request = letter.request.as_deref().map(|request| cut(request, MAX_REQUEST));
         more.insert(key, (letter.first_attempt_at_ms, *order_key, *received_at_ms, request))?;
     }
-    Ok(())
+    Ok(freed as u64)
 }
 
 /// Writes which deliveries were opened again.
@@ -125,15 +158,23 @@ impl Store {
         })
     }
 
-    /// The sequences of all dead letters of these lanes from one sequence to before another, rising.
-    pub fn dead_between(&self, lanes: &[u16], from_seq: u64, to_seq: u64) -> Result<Vec<u64>, StoreError> {
+    /// The sequences of all dead letters of these lanes in a range, rising; without those of one code's number.
+    pub fn dead_between(
+        &self,
+        lanes: &[u16],
+        range: Range<u64>,
+        without: Option<u8>,
+    ) -> Result<Vec<u64>, StoreError> {
         self.with(|database| {
             let tx = database.begin_read()?;
             let dead = tx.open_table(DEAD)?;
             let mut seqs = Vec::new();
             for lane in lanes {
-                for entry in dead.range((*lane, from_seq)..(*lane, to_seq))? {
-                    seqs.push(entry?.0.value().1);
+                for entry in dead.range((*lane, range.start)..(*lane, range.end))? {
+                    let (key, value) = entry?;
+                    if Some(value.value().0) != without {
+                        seqs.push(key.value().1);
+                    }
                 }
             }
             seqs.sort_unstable();
@@ -155,33 +196,104 @@ impl Store {
         })
     }
 
-    /// The sequences of the kept calls and how long their bodies are, rising.
-    pub fn kept_calls(&self) -> Result<Vec<(u64, u64)>, StoreError> {
+    /// All kept calls, rising.
+    pub fn kept_calls(&self) -> Result<Vec<KeptCall>, StoreError> {
         self.with(|database| {
             let tx = database.begin_read()?;
             let mut calls = Vec::new();
-            for entry in tx.open_table(CALLS)?.iter()? {
+            for entry in tx.open_table(INDEX)?.iter()? {
                 let (seq, call) = entry?;
-                calls.push((seq.value(), call.value().5.len() as u64));
+                let (order_key, bytes) = call.value();
+                calls.push(KeptCall { seq: seq.value(), order_key, bytes });
             }
             Ok(calls)
         })
     }
 
-    /// Keeps calls and forgets others.
-    pub fn keep_calls(&self, calls: &[Stored], forget: &[u64]) -> Result<(), StoreError> {
-        self.write(|tx| {
-            let mut table = tx.open_table(CALLS)?;
-            for seq in forget {
-                table.remove(*seq)?;
+    /// The kept calls of an order key in a range: sequence, and when it was received.
+    pub fn kept_of(&self, order_key: u64, range: Range<u64>) -> Result<Vec<(u64, i64)>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with(|database| {
+            let tx = database.begin_read()?;
+            let calls = tx.open_table(CALLS)?;
+            let mut found = Vec::new();
+            for entry in tx.open_table(INDEX)?.range(range)? {
+                let (seq, kept) = entry?;
+                let call = if kept.value().0 == order_key { calls.get(seq.value())? } else { None };
+                found.extend(call.map(|call| (seq.value(), call.value().1)));
             }
+            Ok(found)
+        })
+    }
+
+    /// Keeps calls.
+    pub fn keep_calls(&self, calls: &[Stored]) -> Result<(), StoreError> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        self.write(|tx| {
+            let (mut table, mut index) = (tx.open_table(CALLS)?, tx.open_table(INDEX)?);
             for (head, body) in calls {
                 let Head { seq, source, received_at_ms, kind, order_key, message_key } = *head;
                 table.insert(seq, (source, received_at_ms, kind, order_key, message_key, &**body))?;
+                index.insert(seq, (order_key, body.len() as u64))?;
             }
             Ok(())
         })
     }
+
+    /// Forgets kept calls.
+    pub fn forget_calls(&self, seqs: &[u64]) -> Result<(), StoreError> {
+        let freed = self.write(|tx| forget(tx, seqs))?;
+        self.freed.fetch_add(freed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forgets kept calls and the dead letters of these lanes that had them.
+    pub fn drop_letters(&self, lanes: &[u16], seqs: &[u64]) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let (mut dead, mut more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
+            for key in lanes.iter().flat_map(|lane| seqs.iter().map(|seq| (*lane, *seq))) {
+                dead.remove(key)?;
+                more.remove(key)?;
+            }
+            // Others soon take their place: the file stays as it is.
+            forget(tx, seqs).map(drop)
+        })
+    }
+}
+
+/// Hands out how many bytes they had.
+fn forget(tx: &WriteTransaction, seqs: &[u64]) -> Result<u64, redb::Error> {
+    let (mut table, mut index) = (tx.open_table(CALLS)?, tx.open_table(INDEX)?);
+    let mut freed = 0;
+    for seq in seqs {
+        table.remove(*seq)?;
+        freed += index.remove(*seq)?.map_or(0, |call| call.value().1);
+    }
+    Ok(freed)
+}
+
+/// Deletes the dead letters in a range that the journal has let go of, whose calls are not kept.
+pub fn prune(tx: &WriteTransaction, lanes: &[u16], range: &Range<u64>) -> Result<(), redb::Error> {
+    let (mut dead, mut more) = (tx.open_table(DEAD)?, tx.open_table(MORE)?);
+    let index = tx.open_table(INDEX)?;
+    for lane in lanes {
+        let mut gone = Vec::new();
+        for entry in dead.range((*lane, range.start)..(*lane, range.end))? {
+            let key = entry?.0.value();
+            if index.get(key.1)?.is_none() {
+                gone.push(key);
+            }
+        }
+        for key in gone {
+            dead.remove(key)?;
+            more.remove(key)?;
+        }
+    }
+    Ok(())
 }
 
 fn row_of(

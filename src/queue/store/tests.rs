@@ -92,9 +92,9 @@ fn outcomes_of_parked_events_are_added_to_their_chunk() {
     assert_eq!(states, [DELIVERED, SUBMITTED, DELIVERED, DELIVERED, UNREAD]);
     assert!(store.load().unwrap().lanes[0].saved.rows.is_empty());
 
-    store.prune(&[1], 4095).unwrap();
+    store.prune(&[1], 0..4095).unwrap();
     assert_eq!(store.outcome(1, 0).unwrap(), DELIVERED);
-    store.prune(&[1], 4096).unwrap();
+    store.prune(&[1], 0..4096).unwrap();
     assert_eq!(store.outcome(1, 0).unwrap(), UNREAD);
 }
 
@@ -238,6 +238,20 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
     let store = Store::open(&path).unwrap();
     assert_eq!(store.get("before").unwrap().as_deref(), Some(&b"1"[..]));
     assert_eq!(store.get("after").unwrap().as_deref(), Some(&[2][..]));
+}
+
+#[test]
+fn a_purge_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    let dead = Dead { code: "rejected".into(), reason: "x".repeat(300), attempts: 3, ..Dead::default() };
+    let row = |seq| DeadRow { seq, number: FIRST_FREE, at_ms: 5, dead: dead.clone(), ..DeadRow::default() };
+    let write = |dead| store.commit(&Batch { dead, ..Batch::default() }).unwrap();
+    write((0..50_000).map(|seq| (1, seq, Some(row(seq)))).collect());
+    let full = store.disk_bytes();
+    write((0..50_000).map(|seq| (1, seq, None)).collect());
+    store.give_room_back().unwrap();
+    assert!(store.disk_bytes() < full / 2, "{full} bytes, and after the purge {}", store.disk_bytes());
 }
 
 #[test]

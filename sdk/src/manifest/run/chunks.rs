@@ -1,5 +1,6 @@
 //! The plain requests of a `send`: which items share one, and what becomes of a batch that was refused as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ impl Run<'_> {
         let (decisions, shown) = match self.exchange(&chunk).await {
             Exchanged::Answered(decisions, shown) => (decisions, shown),
             Exchanged::Absent(reason) => {
-                let verdict = self.verdict(Outcome::Rejected, &reason, "");
+                let verdict = self.unanswered(Outcome::Rejected, &reason);
                 self.decide_all(&chunk.items, verdict);
                 return None;
             }
@@ -83,7 +84,7 @@ impl Run<'_> {
         told
     }
 
-    fn split(&mut self, chunk: Chunk, positions: &[usize], pace: Option<Duration>, shown: &str) {
+    fn split(&mut self, chunk: Chunk, positions: &[usize], pace: Option<Duration>, shown: &Arc<str>) {
         if positions.is_empty() {
             return;
         }
@@ -155,7 +156,7 @@ impl Run<'_> {
             let bytes = match self.part(at, request, plan) {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    let verdict = self.verdict(Outcome::Rejected, &reason, "");
+                    let verdict = self.unanswered(Outcome::Rejected, &reason);
                     self.decide_all(&[at], verdict);
                     continue;
                 }

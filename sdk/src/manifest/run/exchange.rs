@@ -10,7 +10,7 @@ use crate::json::{Doc, Json};
 use crate::manifest::bound::{Known, Plan};
 use crate::manifest::outcomes::{self, Decision, Items, What};
 use crate::manifest::plan::{Encoding, RequestPlan, Role};
-use crate::manifest::render::{Attempt, Gone, MASK, Notes, Reply, Scope};
+use crate::manifest::render::{Attempt, Gone, Notes, Reply, Scope};
 use crate::manifest::request::{self, Head};
 use crate::manifest::scope::Found;
 use crate::manifest::tree::{Node, Source};
@@ -23,8 +23,8 @@ const SHORTEST_TOKEN: usize = 8;
 
 /// What came of a request.
 pub(super) enum Exchanged {
-    /// What its answer means for each item, and the answer as it is shown.
-    Answered(Vec<Decision>, String),
+    /// What its answer means for each item, and the answer as it is shown; of both nothing is secret or long.
+    Answered(Vec<Decision>, Arc<str>),
     /// It was not made: something that it needs is absent.
     Absent(String),
     /// There was no answer, and the items have ended unless the request is optional.
@@ -68,7 +68,8 @@ impl<'r> Run<'r> {
                 return Exchanged::Ended;
             }
             let answer = self.context.transport.send(&request).await;
-            let mut answered = self.answered(chunk, parts, plan, answer);
+            let tokens = tokens_in(&request, &self.fetched);
+            let answered = self.answered(chunk, parts, plan, answer, &tokens);
             if let Exchanged::Answered(decisions, _) = &answered
                 && needs_fetch(plan)
             {
@@ -79,12 +80,8 @@ impl<'r> Run<'r> {
                 }
                 self.on_trial = refused;
             }
-            if let Exchanged::Answered(decisions, shown) = &mut answered {
+            if let Exchanged::Answered(decisions, _) = &answered {
                 self.count_times(chunk, plan, decisions);
-                let tokens = tokens_in(&request, &self.fetched);
-                std::iter::once(shown)
-                    .chain(decisions.iter_mut().map(|decision| &mut decision.reason))
-                    .for_each(|text| hide(text, &tokens));
             }
             return answered;
         }
@@ -96,7 +93,7 @@ impl<'r> Run<'r> {
         let circles = self.made > MOST_REQUESTS + 10 * self.items.len();
         if circles {
             let outcome = Outcome::Retry { after: None };
-            let verdict = self.verdict(outcome, "this delivery makes requests without end", "");
+            let verdict = self.unanswered(outcome, "this delivery makes requests without end");
             self.decide_all(&chunk.items, verdict);
         }
         circles
@@ -108,19 +105,20 @@ impl<'r> Run<'r> {
         parts: &[bytes::Bytes],
         plan: &RequestPlan,
         answer: Result<Answer, NoAnswer>,
+        tokens: &[String],
     ) -> Exchanged {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 if !plan.optional {
-                    let verdict = self.verdict(Outcome::Retry { after: None }, &error.to_string(), "");
+                    let verdict = self.unanswered(Outcome::Retry { after: None }, &error.to_string());
                     self.decide_all(&chunk.items, verdict);
                 }
                 return Exchanged::Ended;
             }
         };
         if answer.status == 0 {
-            return Exchanged::Answered(vec![assumed(plan); chunk.items.len()], String::new());
+            return Exchanged::Answered(vec![assumed(plan); chunk.items.len()], "".into());
         }
         let reply = Arc::new(outcomes::reply(answer));
         // Only a later request can read it.
@@ -131,8 +129,8 @@ impl<'r> Run<'r> {
                 }
             }
         }
-        let decisions = self.classify(chunk, parts, plan, &reply);
-        Exchanged::Answered(decisions, format!("{} {}", reply.status, reply.text))
+        let decisions = self.classify(chunk, parts, plan, &reply, tokens);
+        Exchanged::Answered(decisions, self.shown(&reply, tokens))
     }
 
     /// What is known about an item beside its event.
@@ -254,6 +252,7 @@ impl<'r> Run<'r> {
         parts: &[bytes::Bytes],
         plan: &RequestPlan,
         reply: &Reply,
+        tokens: &[String],
     ) -> Vec<Decision> {
         let now_ms = self.context.clock.now_ms();
         let records: RefCell<Option<Vec<usize>>> = RefCell::new(None);
@@ -277,7 +276,9 @@ impl<'r> Run<'r> {
                 chunk.items.get(item).map(|at| self.times_key(*at, chunk.request, rule)).unwrap_or_default();
             self.context.memory.get(&key, now_ms).and_then(|count| count.parse().ok()).unwrap_or(0)
         };
-        let items = Items { count: chunk.items.len(), of_record: &of_record, id: &id, times: &times };
+        let shown = |reason: &str| self.reason(reason, tokens);
+        let items =
+            Items { count: chunk.items.len(), of_record: &of_record, id: &id, times: &times, shown: &shown };
         let decide = |scope: &Scope<'_>| outcomes::classify(&Scope { now_ms, ..*scope }, plan, reply, &items);
         let single = chunk.items.first().filter(|_| plan.rules_read_event);
         if let Some((at, item)) = single.and_then(|at| Some((*at, self.items.get(*at)?))) {
@@ -349,12 +350,4 @@ fn tokens_in(request: &Request, fetched: &[Arc<Doc>]) -> Vec<String> {
 fn texts_of(json: Json<'_>, texts: &mut Vec<String>) {
     texts.extend(json.text().map(|text| text.into_owned()));
     json.elements().chain(json.members().map(|(_, value)| value)).for_each(|value| texts_of(value, texts));
-}
-
-fn hide(text: &mut String, tokens: &[String]) {
-    for token in tokens.iter().filter(|token| !token.is_empty()) {
-        if text.contains(token.as_str()) {
-            *text = text.replace(token.as_str(), MASK);
-        }
-    }
 }

@@ -74,12 +74,12 @@ impl Run<'_> {
         let retry = Outcome::Retry { after: None };
         let Ok(request) = self.fetch_request(fetch) else {
             let reason = format!("fetch {}: the settings do not give all that it needs", fetch.name);
-            return Err(self.verdict(retry, &reason, ""));
+            return Err(self.unanswered(retry, &reason));
         };
         self.made += 1;
         match self.context.transport.send(&request).await {
             Ok(answer) => self.keep(fetch, &outcomes::reply(answer)),
-            Err(error) => Err(self.verdict(retry, &format!("fetch {}: {error}", fetch.name), "")),
+            Err(error) => Err(self.unanswered(retry, &format!("fetch {}: {error}", fetch.name))),
         }
     }
 
@@ -109,7 +109,7 @@ impl Run<'_> {
         let Some(kept) = kept(&scope, fetch).and_then(|kept| Doc::parse(kept.into()).ok()) else {
             // A token may stand in what did answer, so nothing of it is shown.
             let reason = format!("fetch {}: the answer holds nothing to keep", fetch.name);
-            return Err(self.verdict(Outcome::Retry { after: None }, &reason, ""));
+            return Err(self.unanswered(Outcome::Retry { after: None }, &reason));
         };
         let lasts = fetch.lasts.as_ref().and_then(|lasts| outcomes::wait(&scope, lasts));
         let lasts_ms = lasts
@@ -133,7 +133,7 @@ impl Run<'_> {
         };
         let reason = reason.unwrap_or_else(|| format!("the vendor answered {}", reply.status));
         let reason = format!("fetch {}: {reason}", fetch.name);
-        self.verdict(outcome, &reason, &format!("{} {}", reply.status, reply.text))
+        self.verdict(outcome, &reason, &self.shown(reply, &[]))
     }
 
     /// Has everything that was fetched asked for anew, unless another send has done so already.

@@ -800,3 +800,13 @@ fn a_token_brings_the_host_and_is_asked_for_by_one_at_a_time() {
     assert_eq!(sent[1], r#"https://login.acme.test/people {"id":"a"}"#);
     assert_eq!(outcomes_of(&verdicts), ["Delivered"]);
 }
+
+#[test]
+fn a_long_answer_is_made_ready_to_be_shown_once_however_many_items_it_is_about() {
+    let users = [("a", r#"{"title":"t"}"#), ("b", "{}"), ("c", "{}")];
+    let long = format!(r#"{{"error":"{}"}}"#, "no ".repeat(1000));
+    let (_, verdicts) = drive(&batch(), &users, &[(409, &long)]);
+    let [first, others @ ..] = &verdicts[..] else { panic!("{verdicts:?}") };
+    assert!(others.iter().all(|verdict| Arc::ptr_eq(&verdict.answer, &first.answer)));
+    assert!(first.answer.len() <= MAX_ANSWER_BYTES && first.answer.starts_with("409 {"));
+}
