@@ -286,7 +286,7 @@ fn letters_of_a_disabled_destination_stay_what_they_are() {
         let fanout = is_running.then(|| rig.start());
         let (code, out, _) = rig.letters(&["redrive", "--user", "ada"]);
         assert_eq!(code, 1, "{out}");
-        assert!(out.contains("redriven: 0 of 1") && out.contains("webhook is disabled"), "{out}");
+        assert!(out.contains("redriven: 0 of 1") && out.contains("webhook is not enabled"), "{out}");
         assert_eq!(rig.listed(&[]), letters);
         assert!(fanout.is_none_or(Process::terminate));
     }

@@ -488,6 +488,22 @@ fn a_redrive_of_a_replay_outlives_kills_and_needs_no_instance() {
 }
 
 #[test]
+fn dead_letters_of_a_replay_to_a_destination_that_is_gone_are_found_and_stay() {
+    let rig = Rig::new();
+    let (fanout, _) = with_letters(&rig, 1, 1);
+    assert!(fanout.terminate());
+    let fanout = rig.serve(&strict("two"));
+    let filter = ["--destination", "one"];
+    assert_eq!(rig.letters(&filter).len(), 1);
+    let refused = rig.run("dead-letters", &[&["redrive"], &filter[..]].concat());
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert!(said.contains("redriven: 0 of 1") && said.contains("one is not enabled"), "{said}");
+    assert_eq!(rig.letters(&filter).len(), 1);
+    assert_eq!(rig.run("dead-letters", &["list", "--destination", "none"]).status.code(), Some(1));
+    assert!(fanout.terminate());
+}
+
+#[test]
 fn of_replays_that_ended_those_without_dead_letters_go_first() {
     let rig = Rig::new();
     let (fanout, id) = with_letters(&rig, 1, 1);

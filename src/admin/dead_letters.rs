@@ -170,7 +170,7 @@ impl DeadLetters {
         if let Some(members) = answer.as_object_mut().filter(|_| !disabled.is_empty()) {
             let names = disabled.into_iter().collect::<Vec<_>>().join(", ");
             let note = format!(
-                "{names} is disabled and would skip what is redriven: enable it first, paused if need be"
+                "{names} is not enabled, and what is redriven would be skipped: enable it first, paused if need be"
             );
             members.insert("note".to_owned(), note.into());
         }
@@ -189,13 +189,13 @@ impl DeadLetters {
     fn list(&self, question: &Question) -> Result<Value, Refusal> {
         understood(question.query.iter().map(|(name, _)| name), &["limit", "after"])?;
         let text = |name: &str| Ok(question.parameter(name).map(str::to_owned));
-        let filter = self.filter(text)?;
+        let places = self.places();
+        let filter = self.filter(&places, text)?;
         let limit = match question.parameter("limit").map(str::parse) {
             None => USUAL_LIMIT,
             Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
             Some(_) => return Err(Refusal::wrong("limit is not a number", "give one from 1 to 1000")),
         };
-        let places = self.places();
         let after = question.parameter("after").map(|id| self.id(&places, id)).transpose()?;
         let (mut letters, mut next) = (Vec::new(), None);
         let walked = self.walk(&places, &filter, after, |place, letter| {
@@ -212,10 +212,17 @@ impl DeadLetters {
         Ok(json!({"letters": letters, "next": next}))
     }
 
-    fn filter(&self, text: impl Fn(&str) -> Result<Option<String>, Refusal>) -> Result<Filter, Refusal> {
+    fn filter(
+        &self,
+        places: &[Place],
+        text: impl Fn(&str) -> Result<Option<String>, Refusal>,
+    ) -> Result<Filter, Refusal> {
         let filter = Filter::read(text, self.clock.now_ms())?;
+        // A replay's may be gone from the configuration.
         match &filter.destination {
-            Some(name) if !self.destinations.contains(name) => Err(self.no_destination(name)),
+            Some(name) if !places.iter().any(|place| place.destination == *name) => {
+                Err(self.no_destination(name))
+            }
             _ => Ok(filter),
         }
     }
@@ -255,8 +262,8 @@ impl DeadLetters {
             Some(Value::Number(number)) if name == "replay" => Ok(Some(number.to_string())),
             _ => Ok(member(body, name, "a text", Value::as_str)?.map(str::to_owned)),
         };
-        let mut filter = self.filter(text)?;
         let places = self.places();
+        let mut filter = self.filter(&places, text)?;
         for id in member(body, "ids", "a list of ids", some_ids)?.into_iter().flatten() {
             filter.ids.push(self.id(&places, id.as_str().unwrap_or_default())?);
         }
@@ -399,7 +406,7 @@ impl DeadLetters {
             return (None, "not known: the call is gone");
         };
         let Some(renderer) = self.renderers.iter().find(|renderer| &*renderer.name == destination) else {
-            return (None, "not known: the destination is disabled");
+            return (None, "not known: the destination is not enabled");
         };
         let source = letter.source.and_then(|source| self.queue.source_name(source)).unwrap_or_default();
         let options = match routing::decide(event, &source, &renderer.target) {
