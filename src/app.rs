@@ -200,11 +200,14 @@ impl Instance {
     pub async fn stop(self) {
         let deadline = Instant::now() + self.drain;
         self.stop.send_replace(true);
-        for listener in self.listeners {
-            // A listener that panicked has nothing left to finish.
-            let _ = listener.await;
-        }
-        self.lanes.shutdown(deadline).await;
+        let listeners = async {
+            for listener in self.listeners {
+                // A listener that panicked has nothing left to finish.
+                let _ = listener.await;
+            }
+        };
+        // At once: a slow client must not use up the time that requests to vendors have, nor lanes begin new ones.
+        tokio::join!(listeners, self.lanes.shutdown(deadline));
         self.queue.close().await;
     }
 }

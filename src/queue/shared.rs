@@ -184,6 +184,12 @@ impl<T> Shared<T> {
             return None;
         }
         let name = &oldest.name;
+        if oldest.run.is_some() {
+            return Some(format!(
+                "The oldest calls are kept for {name}, which is not finished: see what it waits for with `fanout replay \
+                 list`, cancel it, or raise queue.max_disk"
+            ));
+        }
         let unfinished = oldest.state().lane.unfinished(journalled);
         Some(format!(
             "The oldest calls are kept for destination `{name}`, which has {unfinished} unfinished: see why, disable it, \

@@ -117,7 +117,7 @@ impl Run<'_> {
         self.context.memory.put(
             &memory_key(fetch),
             kept.root().raw(),
-            now_ms + lasts_ms - lasts_ms / 10,
+            now_ms.saturating_add(lasts_ms - lasts_ms / 10),
             now_ms,
         );
         Ok(kept)
