@@ -267,3 +267,38 @@ fn a_replay_that_is_killed_in_the_middle_leaves_no_old_value_behind() {
     assert_eq!(site.received(), received, "now it is known again");
     site.stop();
 }
+
+#[test]
+fn what_was_known_does_not_outlive_a_run_without_the_setting() {
+    let mut site = Site::new();
+    let with = std::fs::read_to_string(&site.config).unwrap();
+    let without = with.replace("suppress_unchanged", "# suppress_unchanged");
+    for (config, plan) in [(&with, "free"), (&without, "paid"), (&with, "free")] {
+        site.stop();
+        std::fs::write(&site.config, config).unwrap();
+        site.start();
+        site.identify_all(plan);
+        site.wait_until_idle();
+    }
+    site.each_received(&["free", "paid", "free"]);
+    site.stop();
+}
+
+#[test]
+fn nor_does_it_outlive_a_replay_in_such_a_run() {
+    let mut site = Site::new();
+    let between = site.plans("free", "paid");
+    let with = std::fs::read_to_string(&site.config).unwrap();
+    site.stop();
+    std::fs::write(&site.config, with.replace("suppress_unchanged", "# suppress_unchanged")).unwrap();
+    site.start();
+    site.start_replay(&between, "100000 per 1 s");
+    site.wait_for_replay("it does not end", |replay| replay["state"] == "done");
+    site.stop();
+    std::fs::write(&site.config, with).unwrap();
+    site.start();
+    site.identify_all("paid");
+    site.wait_until_idle();
+    site.each_received(&["free", "paid", "free", "paid"]);
+    site.stop();
+}

@@ -224,6 +224,9 @@ impl Lanes {
         let (command, commands) = watch::channel(Command::Run);
         let status = Arc::<Mutex<Status>>::default();
         let bypass = self.suppression(&to).map(Suppression::bypass);
+        if bypass.is_none() {
+            suppression::forget_saved(&*self.services.queue, &to);
+        }
         let role = Role { beside, replay: Some(replay) };
         let services = Services { observer, ..self.services.clone() };
         let work = supervised(name.clone(), spec, role, services, commands, status.clone());

@@ -17,6 +17,16 @@ fn saved_at(destination: &str) -> String {
     format!("digests/{destination}")
 }
 
+/// Drops what an earlier run of a lane has saved that leaves nothing out now: a replay is about to change the vendor's
+/// records.
+pub(super) fn forget_saved(queue: &dyn Queue<Arc<Event>>, destination: &str) {
+    let key = saved_at(destination);
+    let is_saved = queue.get(&key).is_some_and(|bytes| !bytes.is_empty());
+    if is_saved && let Err(error) = queue.put(&key, b"") {
+        tracing::warn!(destination, %error, "the saved digests of unchanged calls could not be dropped");
+    }
+}
+
 /// Leaves out identifies that change nothing at one destination.
 #[derive(Debug)]
 pub struct Suppression {
@@ -42,9 +52,12 @@ impl Suppression {
         self.suppressor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With the queue's key, because it was made of secrets.
+    /// With the queue's key, because it was made of secrets; and with how many deliveries have ended, so that what was
+    /// saved holds only where none has since: the setting may have been left out for a while.
     fn fingerprint(&self, queue: &dyn Queue<Arc<Event>>) -> u64 {
-        queue.hash(&["fingerprint", &self.fingerprint.to_string()])
+        let counts = queue.counts(&self.destination).unwrap_or_default();
+        let ended: u64 = counts.finished.iter().map(|(_, count)| count).sum();
+        queue.hash(&["fingerprint", &self.fingerprint.to_string(), &ended.to_string()])
     }
 
     /// At the start of the lane: what was saved counts from now on, and is gone from the disk, so that a crash can
