@@ -227,6 +227,7 @@ fn what_is_not_understood_touches_no_letter() {
     for (body, status, part) in [
         (json!({"destinaton": "webhook", "reason": "rejected"}), 400, "destination, replay, reason"),
         (json!({"destination": "webhok"}), 404, "there are: webhook"),
+        (json!({"replay": 9}), 404, "fanout replay list"),
         (json!({"destination": 7, "reason": "rejected"}), 400, "a text"),
         (json!({"reason": "rejected", "limit": "0"}), 400, "a whole number"),
         (json!({"reason": "rejected", "limit": -1}), 400, "a whole number"),

@@ -219,12 +219,20 @@ impl DeadLetters {
     ) -> Result<Filter, Refusal> {
         let filter = Filter::read(text, self.clock.now_ms())?;
         // A replay's may be gone from the configuration.
-        match &filter.destination {
-            Some(name) if !places.iter().any(|place| place.destination == *name) => {
-                Err(self.no_destination(name))
-            }
-            _ => Ok(filter),
+        if let Some(name) = &filter.destination
+            && !places.iter().any(|place| place.destination == *name)
+        {
+            return Err(self.no_destination(name));
         }
+        if let Some(number) = filter.replay
+            && !places.iter().any(|place| place.replay == Some(number))
+        {
+            return Err(Refusal::unknown(
+                format!("there is no replay {number}"),
+                "`fanout replay list` shows those there are",
+            ));
+        }
+        Ok(filter)
     }
 
     fn no_destination(&self, name: &str) -> Refusal {
