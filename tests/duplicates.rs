@@ -126,7 +126,7 @@ fn a_crash_sends_again_what_was_in_flight_and_nothing_else() {
     assert_eq!(again.len() as u64, in_flight);
     ledger.read(|vendors| {
         for arrival in vendors[HOST].arrivals.iter().filter(|arrival| again.contains(&arrival.call)) {
-            assert_eq!(arrival.fate == Fate::Taken, arrival.life == 2, "{arrival:?}");
+            assert_eq!(arrival.fate == Fate::Taken, arrival.at.life == 2, "{arrival:?}");
         }
     });
 }
@@ -159,7 +159,8 @@ fn a_crash_under_load_sends_again_only_what_was_not_written_down() {
 
         let (before, after) = ledger.read(|vendors| {
             let taken_in = |lives: std::ops::RangeInclusive<u32>| -> BTreeSet<u64> {
-                let arrivals = vendors[HOST].arrivals.iter().filter(|arrival| lives.contains(&arrival.life));
+                let arrivals =
+                    vendors[HOST].arrivals.iter().filter(|arrival| lives.contains(&arrival.at.life));
                 arrivals.map(|arrival| arrival.call).collect()
             };
             (taken_in(1..=life), taken_in(next_life..=next_life))

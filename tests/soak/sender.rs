@@ -1,27 +1,38 @@
 //! Who sends calls during the soak, in requests large and small, some of them twice, with flags of both kinds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::run::Run;
 use super::support::ledger::Received;
 use super::support::post;
 use super::vendors::{DESTINATIONS, STEADY};
-use super::{PATIENCE, Run, SOURCES};
+use super::{PATIENCE, SOURCES};
 
 /// Of one sender.
-const USERS: u64 = 20;
+pub const USERS: u64 = 20;
 
 /// A call that was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub source: &'static str,
+    pub user: u64,
     /// The destinations that it is flagged off for.
     pub off: BTreeSet<&'static str>,
+    /// The names of its traits.
+    pub traits: BTreeSet<&'static str>,
+    /// The value of one of them, which is often the one before.
+    pub plan: u8,
 }
+
+/// What each call has.
+const USUAL_TRAITS: [&str; 3] = ["n", "padding", "plan"];
+/// What a call may have besides, so that a later one may set again some of its traits and not all.
+const FURTHER_TRAITS: [&str; 3] = ["color", "size", "weight"];
 
 /// Tells who waits when a call could not be taken.
 #[derive(Default)]
@@ -46,39 +57,48 @@ impl Refusals {
 /// A sender, who behaves as an SDK does: the next calls go when those before were acknowledged, and the same ones again
 /// until they are. A user belongs to one sender, so that the order of its calls is known.
 pub struct Sender<'a> {
-    pub number: u64,
-    pub random: fastrand::Rng,
-    pub run: &'a Run,
+    number: u64,
+    random: fastrand::Rng,
+    run: &'a Run,
     /// Requests that were acknowledged, some of which are sent again.
-    pub sent: Vec<(&'static str, Value)>,
+    sent: Vec<(&'static str, Value)>,
+    /// By user: the latest.
+    plans: HashMap<u64, u8>,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    pub fn new(number: u64, random: fastrand::Rng, run: &'a Run) -> Sender<'a> {
+        Sender { number, random, run, sent: Vec::new(), plans: HashMap::new() }
+    }
+
     pub fn run(mut self) {
         while !self.run.over.load(Ordering::Relaxed) {
-            let (source, key) = SOURCES[self.random.usize(..SOURCES.len())];
-            let calls = self.calls(source);
-            let bodies: Vec<Value> = calls.iter().map(|(number, call)| self.body(*number, call)).collect();
-            let body = json!({ "batch": bodies });
-            if !self.send_until_taken(key, &body) {
-                return;
-            }
-            let last = *calls.last().map(|(number, _)| number).unwrap();
-            self.run.acknowledged.lock().unwrap().extend(calls);
-            if self.random.u8(..10) == 0 && !self.sent.is_empty() {
-                let (key, again) = self.sent[self.random.usize(..self.sent.len())].clone();
-                if !self.send_until_taken(key, &again) {
-                    return;
-                }
-            }
-            if self.sent.len() < 50 {
-                self.sent.push((key, body));
-            }
+            let Some(last) = self.send_some() else { return };
             self.run.ledger.wait(PATIENCE, |vendors| {
                 let has_come = |vendor: &Received| vendor.has_ended(last);
                 self.run.over.load(Ordering::Relaxed) || vendors.get(STEADY.host).is_some_and(has_come)
             });
         }
+    }
+
+    /// The number of the last call, which was acknowledged; nothing when the run has failed.
+    fn send_some(&mut self) -> Option<u64> {
+        let _on_their_way = self.run.calm.read().unwrap();
+        let (source, key) = SOURCES[self.random.usize(..SOURCES.len())];
+        let calls = self.calls(source);
+        let bodies: Vec<Value> = calls.iter().map(|(number, call)| self.body(*number, call)).collect();
+        let body = json!({ "batch": bodies });
+        self.send_until_taken(key, &body)?;
+        let last = calls.last().map(|(number, _)| *number);
+        self.run.acknowledged.lock().unwrap().extend(calls);
+        if self.random.u8(..10) == 0 && !self.sent.is_empty() {
+            let (key, again) = self.sent[self.random.usize(..self.sent.len())].clone();
+            self.send_until_taken(key, &again)?;
+        }
+        if self.sent.len() < 50 {
+            self.sent.push((key, body));
+        }
+        last
     }
 
     fn calls(&mut self, source: &'static str) -> Vec<(u64, Call)> {
@@ -88,7 +108,19 @@ impl Sender<'_> {
             _ => self.random.u64(10..60),
         };
         let first = self.run.sent.fetch_add(count, Ordering::Relaxed) + 1;
-        (first..first + count).map(|number| (number, Call { source, off: self.flagged_off() })).collect()
+        (first..first + count).map(|number| (number, self.call(source))).collect()
+    }
+
+    fn call(&mut self, source: &'static str) -> Call {
+        let user = self.number * USERS + self.random.u64(..USERS);
+        let further = FURTHER_TRAITS.into_iter().filter(|_| self.random.u8(..4) == 0);
+        let traits = further.chain(USUAL_TRAITS).collect();
+        let plan = self.plans.entry(user).or_default();
+        if self.random.bool() {
+            *plan = self.random.u8(..3);
+        }
+        let plan = *plan;
+        Call { source, user, off: self.flagged_off(), traits, plan }
     }
 
     fn flagged_off(&mut self) -> BTreeSet<&'static str> {
@@ -113,23 +145,29 @@ impl Sender<'_> {
             0 => self.random.usize(..20_000),
             _ => self.random.usize(..100),
         };
-        let user = self.number * USERS + self.random.u64(..USERS);
-        json!({"type": "identify", "messageId": format!("m-{number}"), "userId": user.to_string(),
-            "integrations": flags, "traits": {"n": number, "padding": "x".repeat(padding)}})
+        let value = |name: &str| match name {
+            "padding" => json!("x".repeat(padding)),
+            "plan" => json!(format!("plan {}", call.plan)),
+            _ => json!(number),
+        };
+        let traits: serde_json::Map<String, Value> =
+            call.traits.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+        json!({"type": "identify", "messageId": format!("m-{number}"), "userId": call.user.to_string(),
+            "integrations": flags, "traits": traits})
     }
 
-    /// `false` when the run has failed and nobody takes calls any more.
-    fn send_until_taken(&self, key: &str, body: &Value) -> bool {
+    /// Nothing when the run has failed and nobody takes calls any more.
+    fn send_until_taken(&self, key: &str, body: &Value) -> Option<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             match post(&self.run.tracking, "/v1/batch", key, body) {
-                Ok(reply) if reply.status == 200 => return true,
+                Ok(reply) if reply.status == 200 => return Some(()),
                 Ok(reply) if reply.status == 503 => self.run.refusals.add(),
                 Ok(reply) => panic!("{}: {}", reply.status, reply.body),
                 Err(_) => {} // It was killed meanwhile.
             }
             if self.run.has_failed.load(Ordering::Relaxed) {
-                return false;
+                return None;
             }
             assert!(Instant::now() < end, "calls are not taken");
             // As an SDK does: nothing tells it when to try again.

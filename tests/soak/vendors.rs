@@ -1,11 +1,11 @@
 //! The destinations of the soak, and how their vendors fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::sender::Call;
-use super::support::ledger::DRIPPED;
+use super::support::ledger::{Allowed, DRIPPED};
 
 /// A destination of the configuration.
 pub struct Destination {
@@ -16,90 +16,150 @@ pub struct Destination {
     pub source: Option<&'static str>,
     /// Whether its vendor fails at times, and calls may be flagged off for it.
     pub is_tried: bool,
-    /// Whether a call that fails for a second becomes a dead letter.
-    pub gives_up: bool,
+    pub way: Way,
 }
 
-/// What refuses items, what refuses batches, what takes one source, what is given up soon, what is down for half of the run,
-/// and one that is always well, by which the run is paced.
-pub const DESTINATIONS: [Destination; 8] = [
+/// How a call may end there besides being taken, refused or flagged off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Plain,
+    /// A call that fails for a second becomes a dead letter.
+    GivesUp,
+    /// The oldest of a long backlog are given up; its vendor is dark until all else is over.
+    Sheds,
+    /// Unchanged calls are not sent.
+    Suppresses,
+    /// It is in the configuration at times, and replays bring it what it missed.
+    Visits,
+}
+
+impl Destination {
+    const fn new(name: &'static str, host: &'static str, table: &'static str) -> Destination {
+        Destination { name, host, table, source: None, is_tried: true, way: Way::Plain }
+    }
+}
+
+/// So many calls may wait for the destination that sheds.
+pub const MAX_BACKLOG: u64 = 300;
+
+pub const DESTINATIONS: [Destination; 11] = [
+    Destination::new(
+        "profiles_us",
+        "api.mixpanel.com",
+        r#"adapter = "mixpanel"
+        settings = { project_token = "${LIFE}" }"#,
+    ),
+    Destination::new(
+        "profiles_eu",
+        "api-eu.mixpanel.com",
+        r#"adapter = "mixpanel"
+        settings = { project_token = "${LIFE}", region = "eu" }"#,
+    ),
+    Destination::new(
+        "hook_one",
+        "one.example.com",
+        r#"adapter = "webhook"
+        settings = { url = "https://one.example.com/in", retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
+    ),
+    Destination::new(
+        "hook_many",
+        "many.example.com",
+        r#"adapter = "webhook"
+        settings = { url = "https://many.example.com/in", max_batch = 20, retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
+    ),
     Destination {
-        name: "profiles_us",
-        host: "api.mixpanel.com",
-        table: r#"adapter = "mixpanel"
-            settings = { project_token = "${LIFE}" }"#,
-        source: None,
-        is_tried: true,
-        gives_up: false,
-    },
-    Destination {
-        name: "profiles_eu",
-        host: "api-eu.mixpanel.com",
-        table: r#"adapter = "mixpanel"
-            settings = { project_token = "${LIFE}", region = "eu" }"#,
-        source: None,
-        is_tried: true,
-        gives_up: false,
-    },
-    Destination {
-        name: "hook_one",
-        host: "one.example.com",
-        table: r#"adapter = "webhook"
-            settings = { url = "https://one.example.com/in", retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
-        source: None,
-        is_tried: true,
-        gives_up: false,
-    },
-    Destination {
-        name: "hook_many",
-        host: "many.example.com",
-        table: r#"adapter = "webhook"
-            settings = { url = "https://many.example.com/in", max_batch = 20, retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
-        source: None,
-        is_tried: true,
-        gives_up: false,
-    },
-    Destination {
-        name: "hook_web",
-        host: "web.example.com",
-        table: r#"adapter = "webhook"
+        source: Some("web"),
+        ..Destination::new(
+            "hook_web",
+            "web.example.com",
+            r#"adapter = "webhook"
             sources = ["web"]
             settings = { url = "https://web.example.com/in", headers = { x-life = "${LIFE}" } }"#,
-        source: Some("web"),
-        is_tried: true,
-        gives_up: false,
+        )
     },
     Destination {
-        name: "hook_short",
-        host: "short.example.com",
-        table: r#"adapter = "webhook"
+        way: Way::GivesUp,
+        ..Destination::new(
+            "hook_short",
+            "short.example.com",
+            r#"adapter = "webhook"
             delivery = { retry_for = "1s" }
             settings = { url = "https://short.example.com/in", max_batch = 5, headers = { x-life = "${LIFE}" } }"#,
-        source: None,
-        is_tried: true,
-        gives_up: true,
+        )
     },
     Destination {
-        name: "hook_dark",
-        host: "dark.example.com",
-        table: r#"adapter = "webhook"
-            settings = { url = "https://dark.example.com/in", max_batch = 20, headers = { x-life = "${LIFE}" } }"#,
-        source: None,
-        is_tried: false,
-        gives_up: false,
+        way: Way::Suppresses,
+        ..Destination::new(
+            "plans",
+            "plans.example.com",
+            r#"adapter = "plans"
+            delivery = { suppress_unchanged = "24h" }
+            settings = { life = "${LIFE}" }"#,
+        )
     },
+    Destination {
+        is_tried: false,
+        way: Way::Sheds,
+        ..Destination::new(
+            "hook_full",
+            "full.example.com",
+            r#"adapter = "webhook"
+            delivery = { max_backlog = 300 }
+            settings = { url = "https://full.example.com/in", max_batch = 20, headers = { x-life = "${LIFE}" } }"#,
+        )
+    },
+    Destination {
+        is_tried: false,
+        ..Destination::new(
+            "hook_dark",
+            "dark.example.com",
+            r#"adapter = "webhook"
+            settings = { url = "https://dark.example.com/in", max_batch = 20, headers = { x-life = "${LIFE}" } }"#,
+        )
+    },
+    PAST,
     STEADY,
 ];
 
+/// The one by which the run is paced.
 pub const STEADY: Destination = Destination {
-    name: "hook_steady",
-    host: "steady.example.com",
-    table: r#"adapter = "webhook"
-        settings = { url = "https://steady.example.com/in", max_batch = 50, headers = { x-life = "${LIFE}" } }"#,
-    source: None,
     is_tried: false,
-    gives_up: false,
+    ..Destination::new(
+        "hook_steady",
+        "steady.example.com",
+        r#"adapter = "webhook"
+        settings = { url = "https://steady.example.com/in", max_batch = 50, headers = { x-life = "${LIFE}" } }"#,
+    )
 };
+
+/// The one that comes and goes.
+pub const PAST: Destination = Destination {
+    way: Way::Visits,
+    ..Destination::new(
+        "hook_past",
+        "past.example.com",
+        r#"adapter = "webhook"
+        settings = { url = "https://past.example.com/in", max_batch = 10, retry_4xx = false, headers = { x-life = "${LIFE}" } }"#,
+    )
+};
+
+/// The adapter of the destination that suppresses: what changes of a person is one trait. The messageId is not compared.
+pub const PLANS: &str = r#"
+adapter = { name = "Plans", docs = "https://plans.example.com", checked = "2026-08" }
+
+[settings]
+life = { type = "text", doc = "Which life of the process sends" }
+
+[identity]
+key = ["{user_id}"]
+
+[[request]]
+url = "https://plans.example.com/in"
+headers = { x-life = "{settings.life}" }
+batch = { items = 20 }
+body = "{items}"
+item = { data = { messageId = "{message_id}", userId = "{identity}", traits = { plan = "{custom.plan | required}" } } }
+"#;
 
 impl Destination {
     pub fn takes(&self, source: &str) -> bool {
@@ -108,9 +168,43 @@ impl Destination {
 
     /// Which of the acknowledged calls it is to receive.
     pub fn wanted<'a>(&'a self, acknowledged: &'a BTreeMap<u64, Call>) -> impl Iterator<Item = u64> + 'a {
-        let is_wanted = |call: &&Call| self.takes(call.source) && !call.off.contains(self.name);
+        let is_wanted = |call: &&Call| self.wants(call);
         acknowledged.iter().filter(move |(_, call)| is_wanted(call)).map(|(number, _)| *number)
     }
+
+    /// Whether it is to receive a call, by its source and its flags.
+    pub fn wants(&self, call: &Call) -> bool {
+        self.takes(call.source) && !call.off.contains(self.name)
+    }
+
+    /// What is no disorder at its vendor.
+    pub fn allowed(&self) -> Allowed {
+        Allowed {
+            gives_up: matches!(self.way, Way::GivesUp | Way::Sheds),
+            leaves_out: self.way == Way::Suppresses,
+        }
+    }
+
+    /// Which traits of a call its vendor is told.
+    pub fn told<'a>(&self, call: &'a Call) -> BTreeSet<&'a str> {
+        let is_told = |name: &&str| self.way != Way::Suppresses || *name == "plan";
+        call.traits.iter().copied().filter(is_told).collect()
+    }
+
+    /// Whether a call is known at its vendor when traits are left out of it.
+    pub fn knows_parts(&self) -> bool {
+        self.host.ends_with("example.com") && self.way != Way::Suppresses
+    }
+}
+
+/// One vendor is down for the first third of the run or longer, whatever becomes of the others.
+pub fn darkness() -> Value {
+    json!({"host": "dark.example.com", "status": 500})
+}
+
+/// Another is down throughout, and says so: nothing is tried there but after a restart.
+pub fn maintenance() -> Value {
+    json!({"host": "full.example.com", "status": 503, "headers": {"retry-after": "3600"}})
 }
 
 /// What one vendor does for its next few requests.
@@ -123,10 +217,12 @@ pub fn bad_moment(random: &mut fastrand::Rng) -> Value {
             {"code": 207, "failed_records": [{"index": 0, "field": "$set", "message": "no"}]}}),
         // Tried again, as their settings say.
         "web.example.com" | "short.example.com" => json!({"status": 404}),
-        "many.example.com" if random.bool() => json!({"status": 413}), // taken in parts
+        "many.example.com" | "plans.example.com" | "past.example.com" if random.bool() => {
+            json!({"status": 413})
+        } // taken in parts
         _ => json!({"status": 422}),
     };
-    let mut rule = match random.u8(..12) {
+    let mut rule = match random.u8(..16) {
         0 => json!({"status": 503}),
         1 => json!({"status": 429, "headers": {"retry-after": "1"}}),
         2 => json!({"status": 429}),

@@ -4,7 +4,7 @@
 //! A request says which life of the process it comes from, by a header or by its token, so that what is repeated after a
 //! crash can be told from what is sent twice for no reason.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -28,17 +28,26 @@ pub enum Fate {
     Failed,
 }
 
-/// A call that a vendor received, once.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Which life of the process sent it.
+/// A moment as the vendors see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment {
+    /// In which life of the process.
     pub life: u32,
-    /// Counts the requests of all vendors.
+    /// After so many requests to all vendors.
     pub request: u64,
+}
+
+/// A call that a vendor received, once.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Which life of the process sent it, in which request.
+    pub at: Moment,
     /// Which user's.
     pub user: u64,
     /// Which call, numbered by the test; a user's calls were accepted in the order of their numbers.
     pub call: u64,
+    /// The names of the traits that it had.
+    pub traits: Arc<BTreeSet<String>>,
     /// What became of it.
     pub fate: Fate,
 }
@@ -76,56 +85,109 @@ impl Received {
         times
     }
 
+    /// What came of only some of the calls, or in only some of the lives.
+    pub fn only(&self, is_wanted: impl Fn(&Arrival) -> bool) -> Received {
+        let mut some = Received::default();
+        self.arrivals
+            .iter()
+            .filter(|arrival| is_wanted(arrival))
+            .for_each(|arrival| some.add(arrival.clone()));
+        some
+    }
+
     /// By life, and in each as it came: a request that a killed process left on its way may be read after the first one
     /// of the next.
-    fn by_life(&self) -> Vec<Arrival> {
-        let mut sorted = self.arrivals.clone();
-        sorted.sort_by_key(|arrival| (arrival.life, arrival.request));
+    pub fn by_life(&self) -> Vec<&Arrival> {
+        let mut sorted: Vec<&Arrival> = self.arrivals.iter().collect();
+        sorted.sort_by_key(|arrival| arrival.at);
         sorted
+    }
+
+    /// What came last of each call.
+    pub fn last(&self) -> BTreeMap<u64, &Arrival> {
+        self.by_life().into_iter().map(|arrival| (arrival.call, arrival)).collect()
     }
 
     /// What became of each call in the end.
     pub fn fates(&self) -> BTreeMap<u64, Fate> {
-        self.by_life().into_iter().map(|arrival| (arrival.call, arrival.fate)).collect()
+        self.last().into_iter().map(|(call, arrival)| (call, arrival.fate)).collect()
     }
 
     /// What came out of order, if anything. Within a life none may come before the one before it had come to an end,
     /// unless the process `gives_up` on some, and none again after its end. A new life may begin again with calls whose
     /// end the one before had not written down, but none is ever overtaken by a later one.
     pub fn disorder(&self, gives_up: bool) -> Option<String> {
-        let mut users: HashMap<u64, Latest> = HashMap::new();
-        let mut seen = HashSet::new();
-        for Arrival { life, user, call, fate, .. } in self.by_life() {
-            let latest = users.entry(user).or_default();
-            let of_this_life = latest.at.filter(|_| latest.life == life);
-            let wrong = match of_this_life {
-                Some((before, _)) if before > call => Some(format!("after {before}")),
-                Some((before, true)) if before == call => Some("again after its end".to_owned()),
-                Some((before, false)) if before < call && !gives_up => {
-                    Some(format!("before the end of {before}"))
+        self.disorder_beside(Allowed { gives_up, ..Allowed::default() }, |_| None)
+    }
+
+    /// As [`Received::disorder`], where some came because they were `redriven` at some moment: those keep the order among
+    /// themselves, and may come between others from then on.
+    pub fn disorder_beside(
+        &self,
+        allowed: Allowed,
+        redriven: impl Fn(&Arrival) -> Option<Moment>,
+    ) -> Option<String> {
+        let mut latest: HashMap<u64, &Arrival> = HashMap::new();
+        let mut series: HashMap<(u64, Option<Moment>), Series> = HashMap::new();
+        for arrival in self.by_life() {
+            let Arrival { at, user, call, .. } = *arrival;
+            let since = redriven(arrival);
+            let before = latest.insert(user, arrival);
+            let before = before.filter(|before| before.at.life == at.life && since < Some(before.at));
+            let wrong = match before {
+                Some(before) if before.call == call && before.fate != Fate::Failed => {
+                    Some("again after its end".to_owned())
                 }
-                _ if seen.insert(call) && call < latest.highest => {
-                    Some(format!("overtaken by {}", latest.highest))
+                Some(before) if before.call != call && before.fate == Fate::Failed && !allowed.gives_up => {
+                    Some(format!("before the end of {}", before.call))
                 }
-                _ => None,
+                _ => series.entry((user, since)).or_default().disorder(at.life, call, allowed),
             };
             if let Some(wrong) = wrong {
-                return Some(format!("call {call} of user {user} came {wrong} in life {life}"));
+                return Some(format!("call {call} of user {user} came {wrong} in life {}", at.life));
             }
-            *latest =
-                Latest { life, at: Some((call, fate != Fate::Failed)), highest: latest.highest.max(call) };
         }
-        None
+        let mut overtaken = series.into_iter().filter(|(_, series)| series.owes);
+        overtaken
+            .next()
+            .map(|((user, _), series)| format!("{} of user {user} did not come again", series.highest))
     }
 }
 
-/// Where a user's calls stand at a vendor.
-#[derive(Clone, Copy, Default)]
-struct Latest {
+/// What is no disorder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed {
+    /// The process ends calls that have failed.
+    pub gives_up: bool,
+    /// The process leaves calls out, which after a crash it may send: then those after them come once more.
+    pub leaves_out: bool,
+}
+
+/// Where those of a user's calls stand at a vendor that are in order.
+#[derive(Default)]
+struct Series {
     life: u32,
-    /// The last call to come, and whether it came to an end.
-    at: Option<(u64, bool)>,
+    last: u64,
     highest: u64,
+    seen: HashSet<u64>,
+    /// The highest is to come once more.
+    owes: bool,
+}
+
+impl Series {
+    fn disorder(&mut self, life: u32, call: u64, allowed: Allowed) -> Option<String> {
+        let last = std::mem::replace(&mut self.last, call);
+        if std::mem::replace(&mut self.life, life) == life && last > call {
+            return Some(format!("after {last}"));
+        }
+        let is_overtaken = self.seen.insert(call) && call < self.highest;
+        if is_overtaken && !allowed.leaves_out {
+            return Some(format!("overtaken by {}", self.highest));
+        }
+        self.owes = call < self.highest && (is_overtaken || self.owes);
+        self.highest = self.highest.max(call);
+        None
+    }
 }
 
 /// By the vendors' hosts.
@@ -138,10 +200,17 @@ pub struct Ledger {
 }
 
 struct Shared {
-    vendors: Mutex<Vendors>,
+    book: Mutex<Book>,
     news: Condvar,
     over: AtomicBool,
     has_ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct Book {
+    /// So many requests are in it.
+    requests: u64,
+    vendors: Vendors,
 }
 
 /// Tells who waits when collecting ends, however it does.
@@ -158,7 +227,7 @@ impl Ledger {
     /// Collects what a sandbox receives from now on.
     pub fn of(sandbox: &str) -> Ledger {
         let shared = Arc::new(Shared {
-            vendors: Mutex::default(),
+            book: Mutex::default(),
             news: Condvar::new(),
             over: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
@@ -170,19 +239,28 @@ impl Ledger {
 
     /// Waits until what was received satisfies the test; `false` when it does not in time.
     pub fn wait(&self, patience: Duration, enough: impl Fn(&Vendors) -> bool) -> bool {
+        self.wait_for(patience, |book| enough(&book.vendors))
+    }
+
+    /// Waits until so many requests are collected; `false` when they are not in time.
+    pub fn catch_up(&self, patience: Duration, requests: u64) -> bool {
+        self.wait_for(patience, |book| book.requests >= requests)
+    }
+
+    fn wait_for(&self, patience: Duration, enough: impl Fn(&Book) -> bool) -> bool {
         let end = Instant::now() + patience;
-        let mut vendors = self.shared.vendors.lock().unwrap();
-        while !enough(&vendors) {
+        let mut book = self.shared.book.lock().unwrap();
+        while !enough(&book) {
             assert!(!self.shared.has_ended.load(Ordering::Relaxed), "the ledger has ended; see above");
             let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
-            vendors = self.shared.news.wait_timeout(vendors, left).unwrap().0;
+            book = self.shared.news.wait_timeout(book, left).unwrap().0;
         }
         true
     }
 
     /// What was received so far.
     pub fn read<R>(&self, read: impl FnOnce(&Vendors) -> R) -> R {
-        read(&self.shared.vendors.lock().unwrap())
+        read(&self.shared.book.lock().unwrap().vendors)
     }
 }
 
@@ -202,6 +280,7 @@ impl Drop for Ledger {
 fn collect(sandbox: &str, shared: &Shared) {
     let _end = End(shared);
     let mut last = 0;
+    let mut names = HashSet::new();
     while !shared.over.load(Ordering::Relaxed) {
         let path = format!("/_sandbox/requests?after={last}&wait=1");
         let Ok(reply) = request(sandbox, "GET", &path, &[], b"") else { return };
@@ -210,20 +289,21 @@ fn collect(sandbox: &str, shared: &Shared) {
             let request: Value = serde_json::from_str(line).unwrap();
             last += 1;
             assert_eq!(request["number"], last, "the sandbox forgot requests before they were collected");
-            came.push((request["host"].as_str().unwrap().to_owned(), arrivals(&request)));
+            came.push((request["host"].as_str().unwrap().to_owned(), arrivals(&request, &mut names)));
         }
-        let mut vendors = shared.vendors.lock().unwrap();
+        let mut book = shared.book.lock().unwrap();
         for (host, arrivals) in came {
-            let vendor = vendors.entry(host).or_default();
+            let vendor = book.vendors.entry(host).or_default();
             arrivals.into_iter().for_each(|arrival| vendor.add(arrival));
         }
-        drop(vendors);
+        book.requests = last;
+        drop(book);
         shared.news.notify_all();
     }
 }
 
-/// The calls in a request: records with `$set`, or one or many envelopes.
-fn arrivals(request: &Value) -> Vec<Arrival> {
+/// The calls in a request: records with `$set`, or one or many envelopes. `names` are the sets of traits that are known.
+fn arrivals(request: &Value, names: &mut HashSet<Arc<BTreeSet<String>>>) -> Vec<Arrival> {
     let items = request["body"].as_array().map_or(std::slice::from_ref(&request["body"]), Vec::as_slice);
     let status = request["status"].as_u64().unwrap() as u16;
     let header = request["headers"]["x-life"].as_str();
@@ -232,15 +312,31 @@ fn arrivals(request: &Value) -> Vec<Arrival> {
             Some(set) => (&item["$distinct_id"], set, item["$token"].as_str()),
             None => (&item["data"]["userId"], &item["data"]["traits"], None),
         };
+        // A trait tells which call it is, or its messageId where that trait is left out.
+        let message = item["data"]["messageId"].as_str().and_then(|id| id.strip_prefix("m-")?.parse().ok());
+        let of = traits.as_object().map(|traits| traits.keys().cloned().collect()).unwrap_or_default();
         Arrival {
-            life: header.or(token).and_then(|life| life.parse().ok()).unwrap_or_default(),
-            request: request["number"].as_u64().unwrap(),
+            at: Moment {
+                life: header.or(token).and_then(|life| life.parse().ok()).unwrap_or_default(),
+                request: request["number"].as_u64().unwrap(),
+            },
             user: user.as_str().and_then(|user| user.parse().ok()).unwrap_or_else(|| panic!("{item}")),
-            call: traits["n"].as_u64().unwrap_or_else(|| panic!("{item}")),
+            call: traits["n"].as_u64().or(message).unwrap_or_else(|| panic!("{item}")),
+            traits: shared(names, of),
             fate: fate(status, position, items.len()),
         }
     });
     each.collect()
+}
+
+/// There are few sets of names and many arrivals.
+fn shared(known: &mut HashSet<Arc<BTreeSet<String>>>, names: BTreeSet<String>) -> Arc<BTreeSet<String>> {
+    if let Some(known) = known.get(&names) {
+        return known.clone();
+    }
+    let names = Arc::new(names);
+    known.insert(names.clone());
+    names
 }
 
 /// 207 refuses the first item of a batch and takes the others, 422 refuses all; what was too large as a batch is sent

@@ -472,11 +472,7 @@ pub fn bench(items: usize, script: impl FnMut(&Seen) -> Play + Send + 'static) -
     bench_with(Limits { items, bytes: 100, linger, concurrency: Some(4), rates: Vec::new() }, script)
 }
 
-pub fn vendor(
-    limits: Limits,
-    start: Instant,
-    script: impl FnMut(&Seen) -> Play + Send + 'static,
-) -> Arc<Vendor> {
+fn vendor(limits: Limits, start: Instant, script: impl FnMut(&Seen) -> Play + Send + 'static) -> Arc<Vendor> {
     Arc::new(Vendor {
         limits,
         seen: Mutex::default(),
@@ -486,7 +482,7 @@ pub fn vendor(
     })
 }
 
-pub fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
+fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
     LaneSpec {
         name: "vendor".into(),
         destination: vendor.clone(),
