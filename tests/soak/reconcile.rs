@@ -21,7 +21,13 @@ pub fn everything(run: &Run, mut letters: Letters, past: Past) {
         let kept = letters::list(run, one);
         let received = run.received(one);
         let dead = dead_letters(one, &calls, &received, &letters);
-        assert_eq!(kept.keys().copied().collect::<BTreeSet<_>>(), dead, "{}", one.name);
+        let listed: BTreeSet<u64> = kept.keys().copied().collect();
+        if one.way == Way::Sheds {
+            // Those of a backlog are kept as long as their calls, which a full disk makes go early.
+            assert!(listed.is_subset(&dead), "{}: {listed:?} of {dead:?}", one.name);
+        } else {
+            assert_eq!(listed, dead, "{}", one.name);
+        }
         if !kept.is_empty() {
             letters.redrive(run, one, &kept, true);
         }
@@ -101,10 +107,10 @@ fn end(one: &Destination, judge: &Judge<'_>, call: u64) -> Code {
     }
 }
 
-/// The calls of which there is a letter that can be redriven.
+/// The calls of which there is a letter.
 fn dead_letters(one: &Destination, calls: &Calls, received: &Received, letters: &Letters) -> BTreeSet<u64> {
     let wanted: Calls = one.wanted(calls).map(|call| (call, calls[&call].clone())).collect();
     let judge = Judge::new(&wanted, received, letters.redrives(one));
-    let is_dead = |call: &u64| matches!(end(one, &judge, *call), Code::Dead(reason) if reason != "backlog");
+    let is_dead = |call: &u64| matches!(end(one, &judge, *call), Code::Dead(_));
     wanted.keys().copied().filter(|call| is_dead(call) && !letters.is_purged(one, *call)).collect()
 }

@@ -472,7 +472,11 @@ pub fn bench(items: usize, script: impl FnMut(&Seen) -> Play + Send + 'static) -
     bench_with(Limits { items, bytes: 100, linger, concurrency: Some(4), rates: Vec::new() }, script)
 }
 
-fn vendor(limits: Limits, start: Instant, script: impl FnMut(&Seen) -> Play + Send + 'static) -> Arc<Vendor> {
+pub fn vendor(
+    limits: Limits,
+    start: Instant,
+    script: impl FnMut(&Seen) -> Play + Send + 'static,
+) -> Arc<Vendor> {
     Arc::new(Vendor {
         limits,
         seen: Mutex::default(),
@@ -482,7 +486,7 @@ fn vendor(limits: Limits, start: Instant, script: impl FnMut(&Seen) -> Play + Se
     })
 }
 
-fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
+pub fn spec(vendor: &Arc<Vendor>, source: Option<&str>) -> LaneSpec {
     LaneSpec {
         name: "vendor".into(),
         destination: vendor.clone(),

@@ -1,6 +1,7 @@
 //! Lanes against a scripted vendor, in paused time.
 
 pub(super) mod doubles;
+mod give_back;
 mod order;
 pub(super) mod replay;
 mod whole;

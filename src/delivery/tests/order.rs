@@ -281,26 +281,3 @@ proptest! {
         runtime.block_on(run(course));
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn what_a_throttled_request_held_goes_again_in_the_order_in_which_it_came() {
-    let dir = tempfile::tempdir().unwrap();
-    let start = Instant::now();
-    let clock = Arc::new(TestClock(start));
-    let limits =
-        Limits { items: 3, bytes: 100, linger: Duration::ZERO, concurrency: Some(1), rates: Vec::new() };
-    let vendor = vendor(limits, start, |(number, ..)| {
-        Play::All(0, if *number == 1 { throttled(Some(2)) } else { Outcome::Delivered })
-    });
-    let queue = Arc::new(open(dir.path(), &clock));
-    queue.append((0..3).map(|number| entry(number, number.into())).collect()).await.unwrap();
-    let services =
-        Services { queue: queue.clone(), clock, observer: Arc::<Counts>::default(), random: || 0.5 };
-    let lanes = Lanes::new(services);
-    lanes.start(spec(&vendor, None), start).await;
-    while queue.counts("vendor").unwrap().unfinished > 0 {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    lanes.shutdown(start).await;
-    assert_eq!(vendor.requests(), requests(&[(0, "0#0 1#1 2#2"), (2000, "0#0 1#1 2#2")]));
-}
