@@ -429,7 +429,8 @@ fn dead_letters_of_a_replay_are_listed_and_redriven_after_its_end() {
     let said = |name: &str| letters.iter().map(|letter| letter[name].clone()).collect::<Vec<_>>();
     assert_eq!((said("destination"), said("replay")), (vec![json!("one"); 3], vec![id.clone(); 3]));
     assert_eq!(rig.letters(&["--replay", &id.to_string()]), letters);
-    assert!(rig.letters(&["--replay", "7"]).is_empty());
+    let unknown = rig.run("dead-letters", &["list", "--replay", "7"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no replay 7"), "{unknown:?}");
     let listed = rig.says("dead-letters", &["list"]);
     assert!(listed.contains(ids[0]) && listed.contains("one (replay 1)"), "{listed}");
     let shown = rig.says("dead-letters", &["show", ids[0]]);
