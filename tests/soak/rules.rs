@@ -92,7 +92,8 @@ impl<'a> Judge<'a> {
     }
 
     /// What is wrong with what came of a call because of a redrive that leaves out what later ones have set again.
-    pub fn wrong_part(&self, redrive: &Redrive, call: u64) -> Option<String> {
+    /// What later ones have set can be missed only where `all_retained`, and by the newest of them.
+    pub fn wrong_part(&self, redrive: &Redrive, call: u64, all_retained: bool) -> Option<String> {
         let is_of_it = |arrival: &&&Arrival| self.cause(arrival).is_some_and(|cause| cause.at == redrive.at);
         let arrival = self.came(call).iter().rfind(is_of_it);
         let had: BTreeSet<&str> =
@@ -102,9 +103,17 @@ impl<'a> Judge<'a> {
         if let Some(name) = lacks.find(|name| !may_lack.contains(**name)) {
             return Some(format!("call {call} came without {name}, which no later one has set"));
         }
-        let must_lack = self.set_again(call, |later| self.was_taken(later, redrive.at));
+        let newest = self.newest(self.calls[&call].user);
+        let surely = |later| all_retained && newest.contains(&later) && self.was_taken(later, redrive.at);
+        let must_lack = self.set_again(call, surely);
         let too_much = had.intersection(&must_lack).next()?;
         Some(format!("call {call} came with {too_much}, which a later one had set"))
+    }
+
+    /// The newest calls of a user, all of which are looked at when an older one is redriven: of 256, some are flagged off.
+    fn newest(&self, user: u64) -> &[u64] {
+        let calls = &self.of_users[&user];
+        &calls[calls.len().saturating_sub(100)..]
     }
 
     /// Whether the process knew of a delivery at a moment, for all that is certain: it did not send it again since.
@@ -250,7 +259,7 @@ mod tests {
             let again = [arrival(1, 6, 1, &["n", "color"], Taken)]; // It is redriven once more.
             let received = received(&first.into_iter().chain(after).chain(again).collect::<Vec<_>>());
             let redrives = [redrive(3, 1), redrive(5, 1)];
-            let wrong = Judge::new(&calls, &received, &redrives).wrong_part(&redrives[0], 1);
+            let wrong = Judge::new(&calls, &received, &redrives).wrong_part(&redrives[0], 1, true);
             let is_expected = |wrong: &String| expected.is_some_and(|expected| wrong.contains(expected));
             assert!(wrong.as_ref().map_or(expected.is_none(), is_expected), "{came:?}: {wrong:?}");
         }

@@ -135,6 +135,12 @@ impl Run {
         books::lanes(&self.data.path.join("data"), &names).expect("the data directory can be opened")
     }
 
+    /// Whether the journal has let go of nothing: a full disk makes it do so early, and then a redrive cannot know of all
+    /// later calls.
+    pub fn has_all_segments(&self) -> bool {
+        self.data.path.join("data").join(format!("{:020}.seg", 1)).exists()
+    }
+
     /// Between two lives the data directory accounts for every call, also after a crash: how many calls every destination
     /// has that is always there, whatever became of them, and how many the one has that comes and goes.
     pub fn account(&self, how: &str) -> (u64, u64) {
