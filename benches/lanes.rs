@@ -14,7 +14,17 @@ use fanout::queue::journal;
 use fanout::queue::lane::{Lane, Limits};
 use fanout::queue::local::{LocalQueue, Options};
 use fanout::queue::window::Shape;
-use fanout::queue::{Code, Entry, Queue, Settled};
+use fanout::queue::{Code, Entry, Payload, Queue, Settled};
+
+/// The payload of each event.
+#[derive(Clone)]
+struct Text(#[allow(dead_code, reason = "it is what is carried")] Arc<str>);
+
+impl Payload for Text {
+    fn held_bytes(&self) -> usize {
+        0 // They share it.
+    }
+}
 
 const EVENTS: u64 = 400_000;
 const USERS: u64 = 50_000;
@@ -66,7 +76,7 @@ async fn local() -> f64 {
     );
     options.tail_bytes = 1 << 30;
     let (queue, _) = LocalQueue::open(options, Arc::new(|_, _| None), Arc::new(|| 0)).unwrap();
-    let payload: Arc<str> = Arc::from("an event");
+    let payload = Text(Arc::from("an event"));
     let body: Arc<[u8]> = Arc::from([b'x'; 100]);
     for block in 0..EVENTS / BLOCK as u64 {
         let numbers = block * BLOCK as u64..(block + 1) * BLOCK as u64;
@@ -77,7 +87,7 @@ async fn local() -> f64 {
             order_key: key(n),
             message_key: n,
             body: Arc::clone(&body),
-            payload: Arc::clone(&payload),
+            payload: payload.clone(),
         });
         queue.append(entries.collect()).await.unwrap();
     }

@@ -26,7 +26,7 @@ use crate::delivery::{Label, LaneSpec, Lanes, Observer, Policy, Services, Suppre
 use crate::queue::local::{self, LocalQueue};
 use crate::queue::record::Head;
 use crate::queue::runs::Runs;
-use crate::queue::{AppendError, Code, LaneCounts, Queue, journal};
+use crate::queue::{AppendError, Code, LaneCounts, Payload, Queue, journal};
 use crate::replay::{self, Means, Replays};
 use crate::routing::Target;
 use crate::telemetry::Metrics;
@@ -263,6 +263,12 @@ impl Renewal {
 impl Drop for Renewal {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Payload for Arc<Event> {
+    fn held_bytes(&self) -> usize {
+        Event::held_bytes(self)
     }
 }
 

@@ -138,6 +138,21 @@ impl Event {
             .unwrap_or_default()
     }
 
+    /// How many bytes it holds in memory, about: its own, those of its parts, and what allocating each of them costs.
+    pub fn held_bytes(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let about: usize = self.warnings.iter().map(|warning| warning.about.capacity() + ALLOCATION).sum();
+        size_of::<Event>()
+            + self.doc.held_bytes()
+            + self.made.capacity()
+            + size_of_val(&*self.reserved)
+            + self.customs.capacity() * size_of::<Custom>()
+            + size_of_val(&*self.named)
+            + self.warnings.capacity() * size_of::<Warning>()
+            + about
+            + 8 * ALLOCATION
+    }
+
     /// What kind of call it is.
     pub fn call_type(&self) -> CallType {
         self.call_type

@@ -78,7 +78,11 @@ impl Doc {
             lone_surrogates: Vec::new(),
         };
         scanner.document()?;
-        let Scanner { nodes, lone_surrogates, .. } = scanner;
+        let Scanner { mut nodes, lone_surrogates, .. } = scanner;
+        if nodes.capacity() - nodes.len() > 16 + nodes.len() / 4 {
+            // A text of long values has far fewer.
+            nodes.shrink_to_fit();
+        }
         let text = if lone_surrogates.is_empty() { text } else { replace_escapes(&text, &lone_surrogates) };
         Ok(Doc { text, nodes })
     }
@@ -91,6 +95,11 @@ impl Doc {
     /// The text, as received but for lone surrogates.
     pub fn text(&self) -> &Arc<str> {
         &self.text
+    }
+
+    /// How many bytes it holds in memory, the text among them.
+    pub fn held_bytes(&self) -> usize {
+        self.text.len() + self.nodes.capacity() * size_of::<Node>()
     }
 
     /// The value at a position that [`Json::position`] gave for this document.

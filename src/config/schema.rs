@@ -202,7 +202,7 @@ pub static SERVER: Table = Table {
             "max_in_flight",
             Kind::Size(kib(1 << 10), ByteSize(1 << 40)),
             Absent::Default("\"64 MiB\""),
-            "The most bytes that all requests under way may hold together. Beyond it they are answered 503 and asked to try again.",
+            "The most memory that all requests under way may hold together; a call takes about five times its size. Beyond it they are answered 503 and asked to try again.",
         ),
         ALLOWED_HOSTS,
         key(

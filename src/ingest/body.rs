@@ -52,22 +52,26 @@ pub struct BodyLimits {
 
 /// The bytes that all requests together may hold; clones share it.
 #[derive(Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    free: Arc<Semaphore>,
+    total: usize,
+}
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Budget {
-        Budget(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        let total = bytes.min(Semaphore::MAX_PERMITS);
+        Budget { free: Arc::new(Semaphore::new(total)), total }
     }
 
     fn share(&self) -> Share {
-        Share { budget: self.0.clone(), permit: None }
+        Share { budget: self.clone(), permit: None }
     }
 }
 
 /// A request's part of the budget, given back when dropped.
 struct Share {
-    budget: Arc<Semaphore>,
+    budget: Budget,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -75,7 +79,7 @@ impl Share {
     /// Takes more, or says at once that there is none: waiting while holding some could block everyone for ever.
     fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let bytes = u32::try_from(bytes).map_err(|_| BodyError::Busy)?;
-        let more = self.budget.clone().try_acquire_many_owned(bytes).map_err(|_| BodyError::Busy)?;
+        let more = self.budget.free.clone().try_acquire_many_owned(bytes).map_err(|_| BodyError::Busy)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
@@ -87,6 +91,13 @@ impl Share {
         if let Some(permit) = &mut self.permit {
             drop(permit.split(bytes));
         }
+    }
+
+    fn resize(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let (bytes, held) =
+            (bytes.min(self.budget.total), self.permit.as_ref().map_or(0, |permit| permit.num_permits()));
+        self.shrink(held.saturating_sub(bytes));
+        self.grow(bytes.saturating_sub(held))
     }
 }
 
@@ -103,9 +114,10 @@ impl Body {
         Body { bytes, share: None }
     }
 
-    /// Takes more of the budget, for what is made of the body.
+    /// From now on its part of the budget is so many bytes; all there are if it is more than that, so that each request
+    /// passes by itself.
     pub fn hold(&mut self, bytes: usize) -> Result<(), BodyError> {
-        self.share.as_mut().map_or(Ok(()), |share| share.grow(bytes))
+        self.share.as_mut().map_or(Ok(()), |share| share.resize(bytes))
     }
 }
 
@@ -373,7 +385,7 @@ mod tests {
                 assert_eq!(read_whole(sent, encoding, &budget).await, Ok(expected), "{encoding}");
             }
         }
-        assert_eq!(budget.0.available_permits(), 4_000_000);
+        assert_eq!(budget.free.available_permits(), 4_000_000);
     }
 
     #[tokio::test]
@@ -399,7 +411,7 @@ mod tests {
             let length = sent.len();
             assert_eq!(read_whole(sent, encoding, &budget).await, Err(error), "{encoding} {length}");
         }
-        assert_eq!(budget.0.available_permits(), 4_000_000);
+        assert_eq!(budget.free.available_permits(), 4_000_000);
     }
 
     #[tokio::test]
@@ -418,7 +430,7 @@ mod tests {
             let read = read_whole(sent, encoding, &budget).await;
             assert_eq!(read, Err(BodyError::TooLarge { limit }), "{encoding} {length}");
         }
-        assert_eq!(budget.0.available_permits(), 4_000_000);
+        assert_eq!(budget.free.available_permits(), 4_000_000);
     }
 
     #[tokio::test]
@@ -430,7 +442,25 @@ mod tests {
         assert_eq!(read_whole(vec![b'x'; 501], "", &budget).await, Err(BodyError::Busy));
         assert_eq!(read_whole(vec![b'x'; 500], "", &budget).await, Ok(vec![b'x'; 500]));
         drop(first);
-        assert_eq!(budget.0.available_permits(), 1_500);
+        assert_eq!(budget.free.available_permits(), 1_500);
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_a_body_counts_too() {
+        let budget = Budget::new(1_500);
+        let mut first =
+            read(Full::new(Bytes::from(vec![b'x'; 500])), &HeaderMap::new(), &LIMITS, &budget).await.unwrap();
+        first.hold(1_200).unwrap();
+        assert_eq!(budget.free.available_permits(), 300);
+        let mut second =
+            read(Full::new(Bytes::from(vec![b'x'; 100])), &HeaderMap::new(), &LIMITS, &budget).await.unwrap();
+        assert_eq!(second.hold(301), Err(BodyError::Busy));
+        drop(second);
+        first.hold(10).unwrap();
+        assert_eq!(budget.free.available_permits(), 1_490);
+        assert_eq!(first.hold(1_000_000), Ok(()), "by itself each request passes");
+        drop(first);
+        assert_eq!(budget.free.available_permits(), 1_500);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use fanout_sdk::event::{CallType, Event};
 use fanout_sdk::json::{Doc, Json, Kind};
 use fanout_sdk::normalise::envelope::{self, Limits};
 use fanout_sdk::normalise::{self, Refusal};
+use hyper::body::Bytes;
 use hyper::http::request::Parts;
 
 use super::auth::{AuthError, Credentials};
@@ -171,7 +172,9 @@ fn open<'a>(
     if size > active.body_limits.max_bytes.saturating_mul(MAX_GROWTH).min(MAX_GROWN_BYTES) {
         return Err(too_large_together());
     }
-    body.hold(size).map_err(Failure::Body)?;
+    // Before they are made of it, about what the calls will hold beside the body.
+    let calls_hold = doc.held_bytes().saturating_mul(size) / doc.text().len().max(1);
+    body.hold(doc.text().len() + calls_hold).map_err(Failure::Body)?;
     let caller = active.settings.fill_ip.then(|| active.caller(&head.headers, peer));
     let mut new_id = || uuid::Uuid::new_v4().to_string();
     let to_event = |doc: Doc| -> Call {
@@ -192,6 +195,9 @@ fn open<'a>(
             calls.into_iter().map(|call| call.and_then(to_event)).collect()
         }
     };
+    body.bytes = Bytes::new();
+    let calls_hold = calls.iter().flatten().map(|(_, event)| event.held_bytes()).sum();
+    body.hold(calls_hold).map_err(Failure::Body)?;
     Ok((source, calls))
 }
 

@@ -66,8 +66,8 @@ pub struct Settings {
     pub max_event_bytes: usize,
     /// Calls of a batch; those beyond are rejected one by one. Default 2,500.
     pub max_batch_events: usize,
-    /// Bytes that all requests together may hold; beyond it they are asked to try again. Default 64 MiB. Taken at the
-    /// start only.
+    /// Memory that all requests together may hold, with the events that are made of them: bytes. Beyond it they are asked
+    /// to try again. Default 64 MiB. Taken at the start only.
     pub max_bytes_in_flight: usize,
     /// How long a body may take to arrive. Default 30 s.
     pub body_timeout: Duration,

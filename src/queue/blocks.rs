@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::record::Head;
 
-/// How many blocks are kept.
-const KEPT: usize = 4;
+/// How much memory the blocks may hold, decoded, beside the one that was read last: bytes.
+const KEPT_BYTES: usize = 8 << 20;
 
-/// A record, what was decoded of it, and how many bytes it has.
+/// A record, what was decoded of it, and how many bytes that holds in memory.
 pub type Decoded<T> = (Head, Option<T>, usize);
 
 /// Consecutive records of the journal, from the sequence on that was asked for.
@@ -49,7 +49,11 @@ impl<T: Clone> Blocks<T> {
         }
         let records = read()?;
         if !records.is_empty() {
-            blocks.truncate(KEPT - 1);
+            let mut held_bytes = 0;
+            blocks.retain(|block| {
+                held_bytes += block.held_bytes();
+                held_bytes <= KEPT_BYTES
+            });
             blocks.push_front(Block { from, records: records.clone() });
         }
         Ok(records)
@@ -65,6 +69,10 @@ impl<T: Clone> Blocks<T> {
 }
 
 impl<T: Clone> Block<T> {
+    fn held_bytes(&self) -> usize {
+        self.records.iter().map(|(_, _, held_bytes)| held_bytes + size_of::<Decoded<T>>()).sum()
+    }
+
     /// The records from a sequence on, if it is known that none is missing between.
     fn part(&self, from: u64) -> Option<Vec<Decoded<T>>> {
         let last = self.records.last()?.0.seq;
@@ -82,7 +90,7 @@ mod tests {
 
     fn record(seq: u64) -> Decoded<u64> {
         let head = Head { seq, source: 0, received_at_ms: 0, kind: 0, order_key: 0, message_key: 0 };
-        (head, Some(seq), 1)
+        (head, Some(seq), KEPT_BYTES / 4)
     }
 
     fn ask(blocks: &Blocks<u64>, from: u64, journal: &[u64]) -> (Vec<u64>, bool) {
@@ -112,8 +120,8 @@ mod tests {
         let blocks = Blocks::default();
         assert_eq!(ask(&blocks, 1, &[]), (vec![], true));
         assert_eq!(ask(&blocks, 1, &[1]), (vec![1], true));
-        for first in 2..=KEPT as u64 {
-            assert!(ask(&blocks, first * 10, &[first * 10]).1);
+        for first in [20, 30, 40] {
+            assert!(ask(&blocks, first, &[first]).1);
         }
         assert!(!ask(&blocks, 1, &[1]).1);
         assert!(ask(&blocks, 90, &[90]).1);

@@ -10,7 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::runs::Runs;
-use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, Queue, Settled};
+use super::{AppendError, Appended, Claimed, Code, Dead, Entry, Id, Payload, Queue, Settled};
+
+impl Payload for String {
+    fn held_bytes(&self) -> usize {
+        self.capacity()
+    }
+}
 
 /// Where a queue keeps its data, and its clock.
 pub trait Place {

@@ -12,7 +12,7 @@ use super::reading::Unread;
 use super::record::Head;
 use super::shared::{BLOCK, Cell, Shared, read};
 use super::store::{DeadRow, StoreError};
-use super::{BACKLOG, Code, Dead, DeadLetter, Id};
+use super::{BACKLOG, Code, Dead, DeadLetter, Id, Payload};
 
 /// How many of the newest calls that have overtaken a delivery are looked at.
 const MOST_LATER: usize = 256;
@@ -50,7 +50,7 @@ impl<T: Clone> Cell<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Payload> Shared<T> {
     /// The dead letters behind an id, with their calls.
     pub fn dead_letters(&self, cell: &Cell<T>, after: Option<Id>, max: usize) -> Vec<DeadLetter<T>> {
         // What ended just now is to be seen, too.

@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
+use super::blocks::Decoded;
 use super::codes::UNDECODABLE;
 use super::journal::Stored;
 use super::lane::{Claim, Lane};
 use super::left::Search;
-use super::record::Head;
 use super::runs::Run;
 use super::store::DeadRow;
 use super::tail::{Newest, Recent};
@@ -305,7 +305,7 @@ impl<T: Clone> Feed<T> {
     }
 
     /// Takes in a block that was read from a sequence on, when the tail had everything from `tail` on.
-    pub fn add_block(&mut self, from: u64, tail: u64, block: Vec<(Head, Option<T>, usize)>) {
+    pub fn add_block(&mut self, from: u64, tail: u64, block: Vec<Decoded<T>>) {
         if self.lane.next() != from {
             return;
         }
@@ -316,10 +316,10 @@ impl<T: Clone> Feed<T> {
         if self.own.end() != from {
             self.own.reset(from);
         }
-        for (head, payload, bytes) in block {
-            self.own.add(&head, payload, bytes);
+        for (head, payload, held_bytes) in block {
+            self.own.add(&head, payload, held_bytes);
         }
-        self.own.make_room(from);
+        self.own.take_excess(from);
     }
 
     /// Takes in events that were read again.

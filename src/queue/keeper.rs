@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Payload;
 use super::codes::FIRST_FREE;
 use super::delta::Delta;
 use super::kept::Room;
@@ -84,16 +85,16 @@ impl Keeper {
     }
 
     /// Writes down what changed. `false` if that failed; then it is kept for the next time.
-    pub fn checkpoint<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+    pub fn checkpoint<T: Payload>(&mut self, shared: &Shared<T>) -> bool {
         if shared.broken.load(Ordering::SeqCst) {
             return false;
         }
         let lanes = shared.lanes();
-        let mut low = u64::MAX;
+        let (mut low, tail_start) = (u64::MAX, shared.tail.start());
         for lane in &lanes {
             let mut state = lane.state();
-            // A run is behind by its nature, and its calls are read from disk.
-            if lane.run.is_none() {
+            // A lane that is behind, as a run is by its nature, reads from disk.
+            if lane.run.is_none() && state.lane.next() >= tail_start {
                 low = low.min(state.lane.needed());
             }
             self.batch.dead.extend(state.dead.drain(..).map(|(seq, row)| (lane.id, seq, row)));
@@ -138,7 +139,7 @@ impl Keeper {
     }
 
     /// Writes down what changed, and how many calls there are, by which the next start tells a torn end from a lost one.
-    pub fn finish<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) -> bool {
+    pub fn finish<T: Payload>(&mut self, shared: &Shared<T>) -> bool {
         let written = self.checkpoint(shared);
         let total = shared.tail.total();
         written && (total == self.total || self.commit(shared, total))
@@ -163,7 +164,7 @@ impl Keeper {
     }
 
     /// Lets the journal drop segments that no lane needs, and drops the outcomes of what it has dropped.
-    pub fn retain<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>) {
+    pub fn retain<T: Payload>(&mut self, shared: &Shared<T>) {
         shared.lanes().iter().for_each(|cell| cell.forget_trail());
         let total = shared.tail.total();
         let is_stalled = shared.stalled.load(Ordering::SeqCst);
@@ -189,7 +190,7 @@ impl Keeper {
 
 impl Keeper {
     /// Lets segments go; what is needed of their calls is kept first.
-    fn let_go<T: Clone + Send + Sync + 'static>(&mut self, shared: &Shared<T>, needed: u64) {
+    fn let_go<T: Payload>(&mut self, shared: &Shared<T>, needed: u64) {
         let now_ms = (shared.clock)();
         shared.journal.leave_old(needed, now_ms);
         if let Err(error) = shared.forget_calls(|| self.checkpoint(shared)) {
@@ -254,7 +255,7 @@ pub fn watch<T>(shared: &Shared<T>, work: impl FnOnce()) {
 }
 
 /// The thread's work: runs until the bell says stop, which is no orderly end.
-pub fn run<T: Clone + Send + Sync + 'static>(shared: &Arc<Shared<T>>) {
+pub fn run<T: Payload>(shared: &Arc<Shared<T>>) {
     let mut retained = Instant::now();
     let mut alarm = Alarm::default();
     loop {
@@ -290,6 +291,7 @@ mod tests {
     use crate::queue::codes::{DELIVERED, UNREAD};
     use crate::queue::delta::Saved;
     use crate::queue::faults::FaultyFiles;
+    use crate::queue::feed::Step;
     use crate::queue::journal::{self, Journal};
     use crate::queue::lane::Limits;
     use crate::queue::record::Head;
@@ -299,6 +301,12 @@ mod tests {
     use crate::queue::tail::{Fresh, Tail};
     use crate::queue::window::Shape;
     use crate::queue::{Code, Dead, Id, Settled};
+
+    impl Payload for u64 {
+        fn held_bytes(&self) -> usize {
+            0
+        }
+    }
 
     fn shared(path: &std::path::Path, full: &Arc<AtomicBool>) -> Shared<u64> {
         let files = Arc::new(FaultyFiles::new(1));
@@ -329,9 +337,9 @@ mod tests {
         let path = dir.path().join("state");
         let full = Arc::new(AtomicBool::new(false));
         let shared = shared(&path, &full);
-        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, bytes: 1 })).collect());
+        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, held_bytes: 1 })).collect());
         let cell = shared.lane("a").unwrap();
-        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 3));
+        assert!(matches!(shared.step(&cell, 10), Step::Out(out) if out.len() == 3));
         assert!(shared.keeper().checkpoint(&shared));
 
         full.store(true, Ordering::SeqCst);
@@ -390,7 +398,7 @@ mod tests {
         let path = dir.path().join("state");
         let shared = shared(&path, &Arc::default());
         shared.set_lanes(&[]).unwrap();
-        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, bytes: 1 })).collect());
+        shared.tail.add((1..4).map(|seq| (head(seq), Fresh { payload: seq, held_bytes: 1 })).collect());
         let mut keeper = shared.keeper();
         assert!(keeper.checkpoint(&shared));
         keeper.retain(&shared);
@@ -404,7 +412,7 @@ mod tests {
         let shared = shared(&dir.path().join("state"), &full);
         assert!(shared.keeper().checkpoint(&shared));
         // A call comes for a lane that is paused, and then there is no room for a while.
-        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, held_bytes: 1 })]);
         full.store(true, Ordering::SeqCst);
         shared.keeper().retain(&shared);
         full.store(false, Ordering::SeqCst);
@@ -416,7 +424,7 @@ mod tests {
         }
         let cell = shared.lane("a").unwrap();
         assert!(
-            matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 1),
+            matches!(shared.step(&cell, 10), Step::Out(out) if out.len() == 1),
             "stalled: {}",
             shared.stalled.load(Ordering::SeqCst)
         );
@@ -426,12 +434,12 @@ mod tests {
     fn lanes_that_got_nothing_more_get_nothing_though_somebody_looks_at_dead_letters() {
         let dir = tempfile::tempdir().unwrap();
         let shared = shared(&dir.path().join("state"), &Arc::default());
-        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, held_bytes: 1 })]);
         watch(&shared, || panic!("as told"));
         let cell = shared.lane("a").unwrap();
         assert!(shared.dead_letters(&cell, None, 10).is_empty());
         assert!(shared.broken.load(Ordering::SeqCst));
-        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Wait(Some(_))));
+        assert!(matches!(shared.step(&cell, 10), Step::Wait(Some(_))));
     }
 
     #[test]
@@ -454,23 +462,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let full = Arc::new(AtomicBool::new(false));
         let shared = shared(&dir.path().join("state"), &full);
-        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, held_bytes: 1 })]);
         let cell = shared.lane("a").unwrap();
-        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Out(out) if out.len() == 1));
+        assert!(matches!(shared.step(&cell, 10), Step::Out(out) if out.len() == 1));
         let dead = Dead { code: "rejected".into(), attempts: 1, ..Dead::default() };
         shared.settle(&cell, vec![(Id(1), Settled::Dead(dead))]);
         assert!(shared.keeper().checkpoint(&shared));
         // The journal of this test never had it: it is where the calls of dead letters are.
         shared.store.keep_calls(&[(head(1), Arc::from(&b"{}"[..]))]).unwrap();
         assert_eq!(shared.redrive(&cell, &[Id(1)], false), 1);
-        let crate::queue::feed::Step::Fetch(seqs) = shared.step(&cell, 10) else {
-            panic!("nothing to fetch")
-        };
+        let Step::Fetch(seqs) = shared.step(&cell, 10) else { panic!("nothing to fetch") };
         // A small value of somebody else's cannot be written: the file is closed, and cannot be opened while there is
         // no room.
         full.store(true, Ordering::SeqCst);
         assert!(shared.store.put("other", b"1").is_err());
-        let _ = shared.read_for(&cell, crate::queue::feed::Step::Fetch(seqs));
+        let _ = shared.read_for(&cell, Step::Fetch(seqs));
         full.store(false, Ordering::SeqCst);
         let _ = shared.step(&cell, 10);
         let counts = shared.counts(&cell).finished;
@@ -479,14 +485,46 @@ mod tests {
     }
 
     #[test]
+    fn only_lanes_that_keep_up_hold_the_newest_calls() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir.path().join("state"), &Arc::default());
+        shared.set_lanes(&["a".to_owned(), "dark".to_owned()]).unwrap();
+        let add = |held_bytes, seqs: std::ops::Range<u64>| {
+            shared.tail.add(seqs.map(|seq| (head(seq), Fresh { payload: seq, held_bytes })).collect());
+        };
+        let cell = shared.lane("a").unwrap();
+        let deliver = |expected: usize| {
+            let Step::Out(out) = shared.step(&cell, 10) else { panic!("there are some") };
+            assert_eq!(out.len(), expected);
+            let done = out.iter().map(|claimed| (claimed.id, Settled::Done(Code::Delivered)));
+            shared.settle(&cell, done.collect());
+            assert!(shared.keeper().checkpoint(&shared));
+        };
+        add(1, 1..4);
+        deliver(3);
+        assert_eq!(shared.tail.start(), 1, "the other may want them soon");
+        add(1 << 20, 4..5);
+        add(1, 5..7);
+        assert_eq!(shared.tail.start(), 5, "there was no room for them");
+        add(1, 7..8);
+        let (tail, journal) = (shared.tail.start(), shared.tail.total().0);
+        let newest = shared.tail.read();
+        assert!(cell.state().come_to(3, &newest).is_none());
+        drop(newest);
+        cell.state().add_block(4, tail, vec![(head(4), Some(4), 1)]);
+        deliver(4);
+        assert_eq!((tail, shared.tail.start()), (5, journal), "the other reads from disk");
+    }
+
+    #[test]
     fn a_keeper_that_breaks_is_noticed_and_lanes_get_nothing_more() {
         let dir = tempfile::tempdir().unwrap();
         let shared = shared(&dir.path().join("state"), &Arc::default());
-        shared.tail.add(vec![(head(1), Fresh { payload: 1, bytes: 1 })]);
+        shared.tail.add(vec![(head(1), Fresh { payload: 1, held_bytes: 1 })]);
         watch(&shared, || panic!("as told"));
         assert!(shared.broken.load(Ordering::SeqCst));
         let cell = shared.lane("a").unwrap();
-        assert!(matches!(shared.step(&cell, 10), crate::queue::feed::Step::Wait(Some(_))));
+        assert!(matches!(shared.step(&cell, 10), Step::Wait(Some(_))));
         assert!(shared.shed(&cell) == (0, false));
         shared.close();
     }

@@ -10,7 +10,7 @@ use super::journal::Stored;
 use super::lane::account::Held;
 use super::shared::{BLOCK, Shared, read};
 use super::store::{KeptCall, StoreError};
-use super::{BACKLOG, Code};
+use super::{BACKLOG, Code, Payload};
 
 /// How much is written at once of the calls that are kept: bytes.
 const KEPT_AT_ONCE: usize = 4 << 20;
@@ -97,7 +97,7 @@ impl Needed {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Payload> Shared<T> {
     /// A call that the journal does not have any more.
     pub fn kept(&self, seq: u64) -> Result<Option<Stored>, StoreError> {
         self.store.call(seq)

@@ -25,7 +25,9 @@ use super::shared::{BLOCK, Cell, LONGEST_WAIT_MS, Parts, Shared, read};
 use super::store::{Store, StoreError, has_content};
 use super::tail::{Fresh, Tail};
 use super::window::Shape;
-use super::{AppendError, Appended, Claimed, DeadLetter, Entry, Id, LaneCounts, LaneLimits, Queue, Settled};
+use super::{
+    AppendError, Appended, Claimed, DeadLetter, Entry, Id, LaneCounts, LaneLimits, Payload, Queue, Settled,
+};
 
 /// The most deliveries of one claim.
 const MAX_CLAIM: usize = 4096;
@@ -45,10 +47,9 @@ pub struct Options {
     pub journal: journal::Options,
     /// The lanes' names.
     pub lanes: Vec<String>,
-    /// How much of the newest calls is kept in memory for lanes that keep up, in bytes of their bodies; what is decoded
-    /// of them takes about five times that. Default 32 MiB.
+    /// How much memory the newest calls may hold, decoded, for lanes that keep up: bytes. Default 32 MiB.
     pub tail_bytes: usize,
-    /// How much a lane that is behind keeps of what it read, in bytes. Default 2 MiB.
+    /// How much memory what it read last may hold, decoded, for a lane that is behind: bytes. Default 4 MiB.
     pub behind_bytes: usize,
     /// How many events a lane has open at a time, beside parked ones. Default 65,536.
     pub window_events: usize,
@@ -66,7 +67,7 @@ impl Options {
             journal,
             lanes,
             tail_bytes: 32 << 20,
-            behind_bytes: 2 << 20,
+            behind_bytes: 4 << 20,
             window_events: 1 << 16,
             parked_events: 1 << 16,
             as_it_is: false,
@@ -146,7 +147,7 @@ impl<T> Drop for LocalQueue<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> LocalQueue<T> {
+impl<T: Payload> LocalQueue<T> {
     /// Opens the queue in its directory, or creates it. Blocks on the disk.
     pub fn open(options: Options, decode: Decode<T>, clock: Clock) -> Result<(Self, Recovered), OpenError> {
         Self::open_on(Arc::new(RealFiles), options, decode, clock)
@@ -259,7 +260,7 @@ fn count<P: Send + 'static>(journal: &Journal<P>, (seq, mut count): (u64, u64)) 
 }
 
 #[async_trait]
-impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
+impl<T: Payload> Queue<T> for LocalQueue<T> {
     async fn append(&self, entries: Vec<Entry<T>>) -> Result<Vec<Appended>, AppendError> {
         let fresh = |entry: Entry<T>| Entry {
             source: entry.source,
@@ -267,7 +268,7 @@ impl<T: Clone + Send + Sync + 'static> Queue<T> for LocalQueue<T> {
             kind: entry.kind,
             order_key: entry.order_key,
             message_key: entry.message_key,
-            payload: Fresh { payload: entry.payload, bytes: entry.body.len() },
+            payload: Fresh { held_bytes: entry.payload.held_bytes(), payload: entry.payload },
             body: entry.body,
         };
         let result = match entries.iter().try_for_each(|entry| self.shared.check_source(entry.source)) {

@@ -41,6 +41,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+/// What the owner decodes of a record: handed out for it, and kept in memory by the queue.
+pub trait Payload: Clone + Send + Sync + 'static {
+    /// How many bytes it holds in memory, about; the record's body too where it keeps that.
+    fn held_bytes(&self) -> usize;
+}
+
+/// For an owner that does not look at what is handed out.
+impl Payload for () {
+    fn held_bytes(&self) -> usize {
+        0
+    }
+}
+
 /// A call to be kept.
 #[derive(Clone, Debug)]
 pub struct Entry<T> {

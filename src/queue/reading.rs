@@ -1,5 +1,6 @@
 //! What a lane needs is read again: a block of the journal, single events, or what it has left there.
 
+use super::Payload;
 use super::blocks::Decoded;
 use super::codes;
 use super::feed::{Fetched, Found, Step};
@@ -28,7 +29,7 @@ pub enum Unread {
     OutOfDate,
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Payload> Shared<T> {
     pub fn read_for(&self, cell: &Cell<T>, step: Step) -> Result<(), Unread> {
         match step {
             Step::Read { from, tail } => {
@@ -56,7 +57,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     fn decoded(&self, (head, body): &Stored) -> Decoded<T> {
-        (*head, (self.decode)(head, body), body.len())
+        let payload = (self.decode)(head, body);
+        let held_bytes = payload.as_ref().map_or(0, T::held_bytes);
+        (*head, payload, held_bytes)
     }
 
     /// Reads single events again; the first of them, and as many more as fit.

@@ -21,7 +21,7 @@ use super::store::{Batch, Loaded, SavedLane, Store};
 use super::tail::{Fresh, Tail};
 use super::time::Time;
 use super::trouble::Trouble;
-use super::{AppendError, BACKLOG, Code, Id, LaneCounts, LaneLimits, Settled};
+use super::{AppendError, BACKLOG, Code, Id, LaneCounts, LaneLimits, Payload, Settled};
 
 /// How much is read from the journal at once: bytes.
 pub const BLOCK: usize = 512 << 10;
@@ -207,7 +207,7 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Payload> Shared<T> {
     /// With the lanes as an earlier run left them.
     pub fn new(parts: Parts<T>) -> Self {
         let Loaded { hash_key, sources: names, codes: numbers, lanes: mut known, runs, .. } = parts.loaded;

@@ -11,7 +11,7 @@ use super::record::Head;
 /// What travels through the journal beside a record's bytes.
 pub struct Fresh<T> {
     pub payload: T,
-    pub bytes: usize,
+    pub held_bytes: usize,
 }
 
 /// A record that is kept.
@@ -22,13 +22,13 @@ pub struct Record<T> {
     pub received_at_ms: i64,
     /// `None` if it could not be decoded.
     pub payload: Option<T>,
-    bytes: usize,
+    held_bytes: usize,
 }
 
-/// Consecutive records, bounded in bytes.
+/// Consecutive records, bounded by the memory that they hold.
 pub struct Recent<T> {
     records: VecDeque<Record<T>>,
-    bytes: usize,
+    held_bytes: usize,
     max_bytes: usize,
     start: u64,
     end: u64,
@@ -37,7 +37,7 @@ pub struct Recent<T> {
 impl<T> Recent<T> {
     /// Nothing yet, of what begins at a sequence.
     pub fn new(start: u64, max_bytes: usize) -> Self {
-        Self { records: VecDeque::new(), bytes: 0, max_bytes, start, end: start }
+        Self { records: VecDeque::new(), held_bytes: 0, max_bytes, start, end: start }
     }
 
     /// Forgets everything and begins at a sequence.
@@ -45,43 +45,37 @@ impl<T> Recent<T> {
         *self = Self::new(start, self.max_bytes);
     }
 
-    /// Adds the next record; the oldest ones make room for it.
-    pub fn push(&mut self, head: &Head, payload: Option<T>, bytes: usize) {
-        self.add(head, payload, bytes);
-        self.make_room(u64::MAX);
-    }
-
-    /// Adds the next record.
-    pub fn add(&mut self, head: &Head, payload: Option<T>, bytes: usize) {
+    /// Adds the next record, and how many bytes its payload holds.
+    pub fn add(&mut self, head: &Head, payload: Option<T>, held_bytes: usize) {
         let Head { seq, source, order_key, received_at_ms, .. } = *head;
-        // A record costs something even when its body is empty.
-        let bytes = bytes + size_of::<Record<T>>();
-        self.records.push_back(Record { seq, source, order_key, received_at_ms, payload, bytes });
-        self.bytes += bytes;
+        let held_bytes = held_bytes + size_of::<Record<T>>();
+        self.records.push_back(Record { seq, source, order_key, received_at_ms, payload, held_bytes });
+        self.held_bytes += held_bytes;
         self.end = seq + 1;
     }
 
-    /// Drops the oldest records while there are too many, but none from this sequence on.
-    pub fn make_room(&mut self, keep_from: u64) {
-        let dispensable = |records: &VecDeque<Record<T>>| records.front().is_some_and(|r| r.seq < keep_from);
-        while self.bytes > self.max_bytes && dispensable(&self.records) {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        let Some(oldest) = self.records.pop_front() else { return };
-        self.bytes = self.bytes.saturating_sub(oldest.bytes);
-        self.start = oldest.seq + 1;
+    /// Takes out the oldest records while they hold too much, but none from this sequence on.
+    pub fn take_excess(&mut self, keep_from: u64) -> Vec<Record<T>> {
+        let mut excess = self.held_bytes.saturating_sub(self.max_bytes);
+        let goes = |record: &&Record<T>| {
+            let goes = excess > 0 && record.seq < keep_from;
+            excess = excess.saturating_sub(record.held_bytes);
+            goes
+        };
+        let count = self.records.iter().take_while(goes).count();
+        self.take(count)
     }
 
     /// Takes out the records below a sequence.
     pub fn take_below(&mut self, seq: u64) -> Vec<Record<T>> {
-        let count = self.records.partition_point(|record| record.seq < seq);
+        self.take(self.records.partition_point(|record| record.seq < seq))
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Record<T>> {
         let taken: Vec<Record<T>> = self.records.drain(..count).collect();
         if let Some(last) = taken.last() {
             self.start = last.seq + 1;
-            self.bytes = self.bytes.saturating_sub(taken.iter().map(|record| record.bytes).sum());
+            self.held_bytes -= taken.iter().map(|record| record.held_bytes).sum::<usize>();
         }
         if self.records.is_empty() {
             self.records.shrink_to(64);
@@ -156,15 +150,23 @@ impl<T> Tail<T> {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         newest.journalled += records.len() as u64;
         for (head, fresh) in records {
-            newest.recent.push(&head, Some(fresh.payload), fresh.bytes);
+            newest.recent.add(&head, Some(fresh.payload), fresh.held_bytes);
         }
+        let excess = newest.recent.take_excess(u64::MAX);
         drop(newest);
         self.wake();
+        // Here and not above: freeing them takes long, and the lanes must not wait for it.
+        drop(excess);
     }
 
     /// The newest records. Whoever holds this holds up the journal.
     pub fn read(&self) -> RwLockReadGuard<'_, Newest<T>> {
         self.newest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lanes that have come to this sequence find here what they need.
+    pub fn start(&self) -> u64 {
+        self.read().recent.start()
     }
 
     /// The journal's end, and how many calls have been journalled below it.
@@ -175,7 +177,7 @@ impl<T> Tail<T> {
 
     /// Drops the records below a sequence.
     pub fn drop_below(&self, seq: u64) {
-        if self.read().recent.start() < seq {
+        if self.start() < seq {
             let dropped = self.newest.write().unwrap_or_else(PoisonError::into_inner).recent.take_below(seq);
             // Here and not above: freeing them takes long, and the journal must not wait for it.
             drop(dropped);
@@ -207,19 +209,23 @@ mod tests {
     fn old_records_make_room_and_gaps_are_found() {
         let cost = 100 + size_of::<Record<u64>>();
         let mut recent = Recent::new(5, 3 * cost);
+        let push = |recent: &mut Recent<u64>, seq, payload, held_bytes| {
+            recent.add(&head(seq), payload, held_bytes);
+            recent.take_excess(u64::MAX).len()
+        };
         assert!(!recent.has_from(5));
         for seq in [5, 8, 9] {
-            recent.push(&head(seq), Some(seq), 100);
+            assert_eq!(push(&mut recent, seq, Some(seq), 100), 0);
         }
         assert!(recent.has_from(5) && recent.has_from(9) && !recent.has_from(4) && !recent.has_from(10));
         assert_eq!(recent.from(6).map(|record| record.seq).collect::<Vec<_>>(), [8, 9]);
         assert_eq!(recent.get(8).map(|record| record.order_key), Some(80));
         assert!(recent.get(7).is_none() && recent.get(10).is_none());
-        recent.push(&head(20), None, 100);
+        assert_eq!(push(&mut recent, 20, None, 100), 1);
         assert_eq!((recent.start(), recent.end()), (6, 21), "nothing is missing from 6 on");
         assert!(recent.get(5).is_none());
         assert_eq!(recent.get(9).and_then(|record| record.payload), Some(9));
-        recent.push(&head(21), None, 1_000_000);
+        assert_eq!(push(&mut recent, 21, None, 1_000_000), 4);
         assert!(!recent.has_from(21), "too large to keep");
         assert_eq!((recent.start(), recent.end()), (22, 22));
     }
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn what_nobody_needs_goes() {
         let tail = Tail::new(1, 7, 1 << 20);
-        tail.add((1..=9).map(|seq| (head(seq), Fresh { payload: seq, bytes: 10 })).collect());
+        tail.add((1..=9).map(|seq| (head(seq), Fresh { payload: seq, held_bytes: 10 })).collect());
         tail.drop_below(4);
         let newest = tail.read();
         assert_eq!((newest.recent.start(), newest.recent.end(), newest.journalled), (4, 10, 16));

@@ -716,3 +716,20 @@ proptest! {
         prop_assert_eq!(kept, expected);
     }
 }
+
+#[test]
+fn an_event_says_what_it_holds() {
+    let event = |traits: &str| {
+        let text = format!(r#"{{"type":"identify","userId":"u","messageId":"m","traits":{traits}}}"#);
+        Event::parse(text.as_str().into(), 0, &Names::default()).unwrap().held_bytes()
+    };
+    let small = event("{}");
+    assert!((500..3_000).contains(&small), "{small}");
+    let of_text = event(&format!(r#"{{"a":"{}"}}"#, "x".repeat(30_000)));
+    assert!((30_000..32_000).contains(&of_text), "a long text is little more than itself: {of_text}");
+    let of_numbers = event(&format!(r#"{{"a":[{}1]}}"#, "1,".repeat(14_999)));
+    assert!(
+        (270_000..340_000).contains(&of_numbers),
+        "sixteen bytes for each value, and the text: {of_numbers}"
+    );
+}

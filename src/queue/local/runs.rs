@@ -12,13 +12,13 @@ use crate::queue::runs::{Passage, Range, Retained, Run, RunInfo, Runs, Standing,
 use crate::queue::shared::{BLOCK, Cell, Shared, read, write};
 use crate::queue::store::{SavedLane, StoreError};
 use crate::queue::window::Shape;
-use crate::queue::{AppendError, Id};
+use crate::queue::{AppendError, Id, Payload};
 
 /// A call is journalled after it was received, by as long as its request's body takes: calls of a time are looked for
 /// this much before and behind. Milliseconds.
 const OUT_OF_ORDER_MS: i64 = 120_000;
 
-impl<T: Clone + Send + Sync + 'static> Runs<T> for LocalQueue<T> {
+impl<T: Payload> Runs<T> for LocalQueue<T> {
     fn add_run(&self, lane: &str, range: Range) -> Result<RunInfo, AppendError> {
         let shared = &*self.shared;
         let failed = |error: ReadError| AppendError::Failed(error.to_string());
@@ -92,7 +92,7 @@ fn not_written(error: StoreError) -> AppendError {
     AppendError::Failed(error.to_string())
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Payload> Shared<T> {
     /// The sequences that calls of a time may have.
     fn sequences(&self, range: Range) -> Result<Run, ReadError> {
         let first = self.first_received_from(range.since_ms.saturating_sub(OUT_OF_ORDER_MS))?;

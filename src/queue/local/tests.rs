@@ -100,6 +100,26 @@ async fn a_backlog_of_few_users_is_delivered_in_order() {
 }
 
 #[tokio::test]
+async fn what_is_kept_in_memory_is_bounded_by_what_it_holds_and_not_by_the_bodies() {
+    let place = dir(|options| {
+        options.tail_bytes = 50_000;
+        options.behind_bytes = 50_000;
+    });
+    let queue = place.open(&["a"]);
+    let mut entries = many(0..1000, u64::MAX);
+    for entry in &mut entries {
+        entry.payload.reserve_exact(10_000);
+    }
+    queue.append(entries).await.unwrap();
+    let newest = queue.shared.tail.read();
+    assert_eq!(
+        (newest.recent.start(), newest.recent.end()),
+        (997, 1001),
+        "four of them hold 40,000 bytes and a little"
+    );
+}
+
+#[tokio::test]
 async fn more_are_parked_than_the_window_holds() {
     let place = dir(|options| {
         options.window_events = 8192;
