@@ -11,6 +11,7 @@
 mod chaos;
 mod disk;
 mod letters;
+mod parts;
 mod past;
 mod reconcile;
 mod rules;

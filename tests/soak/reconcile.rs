@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fanout::queue::{Code, LaneCounts};
 
 use super::letters::{self, Letters};
+use super::parts::Calls;
 use super::past::Past;
-use super::rules::{Calls, Judge};
+use super::rules::Judge;
 use super::run::Run;
 use super::support::ledger::{Fate, Received};
 use super::vendors::{DESTINATIONS, Destination, Way};

@@ -1,21 +1,17 @@
-//! What a call that did not reach a vendor whole, or not at all, must have had other ones for: judged by what the vendor
-//! received alone. Pure.
+//! What may become of calls besides being taken, refused and repeated, judged by what one vendor received alone. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::letters::Redrive;
+use super::parts::{Calls, Late};
 use super::sender::Call;
 use super::support::ledger::{Arrival, Fate, Moment, Received};
-
-/// By number; a user's calls were accepted in the order of their numbers.
-pub type Calls = BTreeMap<u64, Call>;
 
 /// Judges one destination.
 pub struct Judge<'a> {
     /// What it was to receive.
     calls: &'a Calls,
-    /// Each user's, in their order.
-    of_users: HashMap<u64, Vec<u64>>,
+    late: Late<'a>,
     redrives: &'a [Redrive],
     /// What came of each call, and of each user, in the order in which it was sent.
     came: HashMap<u64, Vec<&'a Arrival>>,
@@ -37,16 +33,13 @@ fn cause<'a>(redrives: &'a [Redrive], arrival: &Arrival) -> Option<&'a Redrive> 
 
 impl<'a> Judge<'a> {
     pub fn new(calls: &'a Calls, received: &'a Received, redrives: &'a [Redrive]) -> Judge<'a> {
-        let (mut of_users, mut came, mut came_of_users) = (HashMap::new(), HashMap::new(), HashMap::new());
-        for (number, call) in calls {
-            of_users.entry(call.user).or_insert_with(Vec::new).push(*number);
-        }
+        let (mut came, mut came_of_users) = (HashMap::new(), HashMap::new());
         for arrival in received.by_life() {
             came.entry(arrival.call).or_insert_with(Vec::new).push(arrival);
             let came = Came { arrival, cause: cause(redrives, arrival) };
             came_of_users.entry(arrival.user).or_insert_with(Vec::new).push(came);
         }
-        Judge { calls, of_users, redrives, came, came_of_users }
+        Judge { calls, late: Late::new(calls), redrives, came, came_of_users }
     }
 
     /// Which redrive a call came of, if it did not come by itself.
@@ -82,38 +75,20 @@ impl<'a> Judge<'a> {
         self.came_of_users.get(&user).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Which traits of a call are set again by some of its user's later ones.
-    fn set_again(&self, call: u64, counts: impl Fn(u64) -> bool) -> BTreeSet<&'a str> {
-        let Call { user, traits, .. } = &self.calls[&call];
-        let later = self.of_users[user].iter().filter(|later| **later > call && counts(**later));
-        let again: BTreeSet<&str> =
-            later.flat_map(|later| self.calls[later].traits.iter().copied()).collect();
-        traits.intersection(&again).copied().collect()
-    }
-
     /// What is wrong with what came of a call because of a redrive that leaves out what later ones have set again.
     /// What later ones have set can be missed only where `all_retained`, and by the newest of them.
     pub fn wrong_part(&self, redrive: &Redrive, call: u64, all_retained: bool) -> Option<String> {
         let is_of_it = |arrival: &&&Arrival| self.cause(arrival).is_some_and(|cause| cause.at == redrive.at);
-        let arrival = self.came(call).iter().rfind(is_of_it);
-        let had: BTreeSet<&str> =
-            arrival.iter().flat_map(|arrival| arrival.traits.iter().map(String::as_str)).collect();
-        let may_lack = self.set_again(call, |_| true);
-        let mut lacks = self.calls[&call].traits.iter().filter(|name| !had.contains(**name));
-        if let Some(name) = lacks.find(|name| !may_lack.contains(**name)) {
-            return Some(format!("call {call} came without {name}, which no later one has set"));
+        match self.came(call).iter().rfind(is_of_it) {
+            Some(arrival) => {
+                let newest = self.late.newest(call);
+                let surely =
+                    |later| all_retained && newest.contains(&later) && self.was_taken(later, redrive.at);
+                self.late.wrong_part(call, &arrival.traits, surely, |_| true)
+            }
+            None if self.late.may_be_nothing(call, |_| true) => None,
+            None => Some(format!("call {call} did not come, and later ones have not set all of it")),
         }
-        let newest = self.newest(self.calls[&call].user);
-        let surely = |later| all_retained && newest.contains(&later) && self.was_taken(later, redrive.at);
-        let must_lack = self.set_again(call, surely);
-        let too_much = had.intersection(&must_lack).next()?;
-        Some(format!("call {call} came with {too_much}, which a later one had set"))
-    }
-
-    /// The newest calls of a user, all of which are looked at when an older one is redriven: of 256, some are flagged off.
-    fn newest(&self, user: u64) -> &[u64] {
-        let calls = &self.of_users[&user];
-        &calls[calls.len().saturating_sub(100)..]
     }
 
     /// Whether the process knew of a delivery at a moment, for all that is certain: it did not send it again since.
@@ -125,12 +100,12 @@ impl<'a> Judge<'a> {
     /// What is wrong with leaving out a call because it would have changed nothing: what the vendor took last of that user
     /// must have said the same.
     pub fn wrong_suppression(&self, call: u64) -> Option<String> {
-        let Call { user, plan, .. } = &self.calls[&call];
+        let Call { user, traits, .. } = &self.calls[&call];
         let possible = match self.last_redrive(call) {
             Some(redrive) => self.said_since(*user, redrive.at),
             None => self.said_before(*user, call),
         };
-        let is_right = possible.iter().any(|said| self.calls[said].plan == *plan);
+        let is_right = possible.iter().any(|said| self.calls[said].traits["plan"] == traits["plan"]);
         (!is_right)
             .then(|| format!("call {call} of user {user} was no repetition: {:#?}", self.came_of_user(*user)))
     }
@@ -167,6 +142,7 @@ impl<'a> Judge<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use super::super::support::ledger::Allowed;
@@ -174,17 +150,16 @@ mod tests {
 
     use Fate::{Failed, Refused, Taken};
 
-    fn arrival(life: u32, request: u64, call: u64, traits: &[&str], fate: Fate) -> Arrival {
-        let traits = Arc::new(traits.iter().map(|name| (*name).to_owned()).collect());
-        Arrival { at: Moment { life, request }, user: 1, call, traits, fate }
+    fn arrival(life: u32, request: u64, call: u64, fate: Fate) -> Arrival {
+        Arrival { at: Moment { life, request }, user: 1, call, traits: Arc::default(), fate }
     }
 
-    fn calls(of: &[(u64, u8, &[&'static str])]) -> Calls {
-        let call = |(number, plan, traits): &(u64, u8, &[&'static str])| {
-            let traits = traits.iter().copied().collect();
-            (*number, Call { source: "app", user: 1, off: BTreeSet::new(), traits, plan: *plan })
+    fn calls(plans: &[u64]) -> Calls {
+        let call = |plan: &u64| {
+            let traits = BTreeMap::from([("plan", *plan)]);
+            Call { source: "app", user: 1, off: BTreeSet::new(), traits }
         };
-        of.iter().map(call).collect()
+        (1..).zip(plans.iter().map(call)).collect()
     }
 
     fn received(arrivals: &[Arrival]) -> Received {
@@ -231,9 +206,8 @@ mod tests {
         for (arrivals, is_allowed, expected) in cases {
             let allowed = Allowed { gives_up: is_allowed, leaves_out: is_allowed };
             let arrivals = (1..).zip(arrivals);
-            let arrivals: Vec<_> = arrivals
-                .map(|(request, (life, call, fate))| arrival(*life, request, *call, &[], *fate))
-                .collect();
+            let arrivals: Vec<_> =
+                arrivals.map(|(request, (life, call, fate))| arrival(*life, request, *call, *fate)).collect();
             let received = received(&arrivals);
             let judge = Judge::new(&calls, &received, &redrives);
             let disorder =
@@ -244,33 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_told_from_what_is_lost() {
-        let calls = calls(&[(1, 0, &["n", "color"]), (2, 0, &["n"])]);
-        // What came of the first call after it was redriven at request 3; what is to be noticed.
-        let cases: [(Option<&[&str]>, Option<&str>); 4] = [
-            (Some(&["color"]), None),
-            (Some(&["n", "color"]), Some("with n")),
-            (Some(&["n"]), Some("without color")),
-            (None, Some("without color")),
-        ];
-        for (came, expected) in cases {
-            let first = [arrival(1, 1, 1, &["n", "color"], Refused), arrival(1, 2, 2, &["n"], Taken)];
-            let after = came.map(|traits| arrival(1, 4, 1, traits, Refused));
-            let again = [arrival(1, 6, 1, &["n", "color"], Taken)]; // It is redriven once more.
-            let received = received(&first.into_iter().chain(after).chain(again).collect::<Vec<_>>());
-            let redrives = [redrive(3, 1), redrive(5, 1)];
-            let wrong = Judge::new(&calls, &received, &redrives).wrong_part(&redrives[0], 1, true);
-            let is_expected = |wrong: &String| expected.is_some_and(|expected| wrong.contains(expected));
-            assert!(wrong.as_ref().map_or(expected.is_none(), is_expected), "{came:?}: {wrong:?}");
-        }
-    }
-
-    #[test]
     fn a_repetition_is_told_from_a_change() {
-        let plans = [0, 0, 1, 1, 0];
-        let all: Vec<(u64, u8, &[&'static str])> =
-            (1..).zip(plans).map(|(n, plan)| (n, plan, &[][..])).collect();
-        let calls = calls(&all);
+        let calls = calls(&[0, 0, 1, 1, 0]);
         // Which calls came, and what became of them; which one did not; which one was redriven after the third
         // request; whether it may have been left out.
         type Case = (&'static [(u64, Fate)], u64, Option<u64>, bool);
@@ -286,8 +235,7 @@ mod tests {
             (&[(3, Refused), (5, Taken)], 3, Some(3), false),
         ];
         for (came, left_out, redriven, is_right) in cases {
-            let arrivals =
-                (1..).zip(came).map(|(request, (call, fate))| arrival(1, request, *call, &[], *fate));
+            let arrivals = (1..).zip(came).map(|(request, (call, fate))| arrival(1, request, *call, *fate));
             let received = received(&arrivals.collect::<Vec<_>>());
             let redrives: Vec<Redrive> = redriven.map(|call| redrive(3, call)).into_iter().collect();
             let wrong = Judge::new(&calls, &received, &redrives).wrong_suppression(left_out);

@@ -1,6 +1,6 @@
 //! Who sends calls during the soak, in requests large and small, some of them twice, with flags of both kinds.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -23,15 +23,11 @@ pub struct Call {
     pub user: u64,
     /// The destinations that it is flagged off for.
     pub off: BTreeSet<&'static str>,
-    /// The names of its traits.
-    pub traits: BTreeSet<&'static str>,
-    /// The value of one of them, which is often the one before.
-    pub plan: u8,
+    /// Its traits, each with what tells one value from another.
+    pub traits: BTreeMap<&'static str, u64>,
 }
 
-/// What each call has.
-const USUAL_TRAITS: [&str; 3] = ["n", "padding", "plan"];
-/// What a call may have besides, so that a later one may set again some of its traits and not all.
+/// What a call may have besides its number, a plan that is often the one before, and padding, so that a later one may set again some of its traits and not all.
 const FURTHER_TRAITS: [&str; 3] = ["color", "size", "weight"];
 
 /// Tells who waits when a call could not be taken.
@@ -63,7 +59,7 @@ pub struct Sender<'a> {
     /// Requests that were acknowledged, some of which are sent again.
     sent: Vec<(&'static str, Value)>,
     /// By user: the latest.
-    plans: HashMap<u64, u8>,
+    plans: HashMap<u64, u64>,
 }
 
 impl<'a> Sender<'a> {
@@ -108,19 +104,23 @@ impl<'a> Sender<'a> {
             _ => self.random.u64(10..60),
         };
         let first = self.run.sent.fetch_add(count, Ordering::Relaxed) + 1;
-        (first..first + count).map(|number| (number, self.call(source))).collect()
+        (first..first + count).map(|number| (number, self.call(source, number))).collect()
     }
 
-    fn call(&mut self, source: &'static str) -> Call {
+    fn call(&mut self, source: &'static str, number: u64) -> Call {
         let user = self.number * USERS + self.random.u64(..USERS);
-        let further = FURTHER_TRAITS.into_iter().filter(|_| self.random.u8(..4) == 0);
-        let traits = further.chain(USUAL_TRAITS).collect();
         let plan = self.plans.entry(user).or_default();
         if self.random.bool() {
-            *plan = self.random.u8(..3);
+            *plan = self.random.u64(..3);
         }
-        let plan = *plan;
-        Call { source, user, off: self.flagged_off(), traits, plan }
+        let padding = match self.random.u8(..50) {
+            0 => self.random.u64(..20_000),
+            _ => self.random.u64(..100),
+        };
+        let mut traits = BTreeMap::from([("n", number), ("plan", *plan), ("padding", padding)]);
+        let further = FURTHER_TRAITS.into_iter().filter(|_| self.random.u8(..4) == 0);
+        traits.extend(further.map(|name| (name, number)));
+        Call { source, user, off: self.flagged_off(), traits }
     }
 
     fn flagged_off(&mut self) -> BTreeSet<&'static str> {
@@ -141,17 +141,13 @@ impl<'a> Sender<'a> {
         for one in DESTINATIONS.iter().filter(|one| call.off.contains(one.name) != all_off) {
             flags.insert(one.name.to_owned(), json!(all_off));
         }
-        let padding = match self.random.u8(..50) {
-            0 => self.random.usize(..20_000),
-            _ => self.random.usize(..100),
-        };
-        let value = |name: &str| match name {
-            "padding" => json!("x".repeat(padding)),
-            "plan" => json!(format!("plan {}", call.plan)),
-            _ => json!(number),
+        let value = |(name, value): (&&str, &u64)| match *name {
+            "padding" => json!("x".repeat(*value as usize)),
+            "plan" => json!(format!("plan {value}")),
+            _ => json!(value),
         };
         let traits: serde_json::Map<String, Value> =
-            call.traits.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+            call.traits.iter().map(|one| ((*one.0).to_owned(), value(one))).collect();
         json!({"type": "identify", "messageId": format!("m-{number}"), "userId": call.user.to_string(),
             "integrations": flags, "traits": traits})
     }

@@ -188,7 +188,7 @@ impl Destination {
     /// Which traits of a call its vendor is told.
     pub fn told<'a>(&self, call: &'a Call) -> BTreeSet<&'a str> {
         let is_told = |name: &&str| self.way != Way::Suppresses || *name == "plan";
-        call.traits.iter().copied().filter(is_told).collect()
+        call.traits.keys().copied().filter(is_told).collect()
     }
 
     /// Whether a call is known at its vendor when traits are left out of it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanout::queue::{Code, LaneCounts};
 
-use super::super::rules::Calls;
+use super::super::parts::{Calls, Late};
 use super::super::sender::Call;
 use super::super::support::ledger::{Allowed, Fate, Received};
 use super::super::vendors::PAST;
@@ -24,14 +24,15 @@ impl Past {
         assert_eq!(live.disorder(false), None, "{}", PAST.name);
         self.reconcile_live(calls, &live, counts);
         let taken: BTreeSet<u64> = live.times_taken().into_keys().collect();
-        let mut replayed = 0;
+        let (late, mut replayed) = (Late::new(calls), 0);
         for replay in &self.replays {
             let came =
                 received.only(|arrival| self.cause(arrival).is_some_and(|cause| cause.id == replay.id));
             // Before each attempt it is looked at anew whether later calls have superseded a call.
             let allowed = Allowed { gives_up: !replay.all, leaves_out: !replay.all };
             assert_eq!(came.disorder_beside(allowed, |_| None), None, "{replay:?}");
-            self.reconcile_replay(replay, calls, &came, &taken);
+            self.check_parts(replay, calls, &late, &came, &taken);
+            self.reconcile_replay(replay, calls, &late, &came);
             replayed += came.fates().len();
         }
         let ends = self.replays.iter().filter_map(|replay| replay.end.as_ref());
@@ -77,22 +78,46 @@ impl Past {
         assert!(left <= removed && removed + skipped == left + off, "{left} left, {off} off: {counts:?}");
     }
 
-    fn reconcile_replay(&self, replay: &Replay, calls: &Calls, came: &Received, taken: &BTreeSet<u64>) {
+    /// What came was asked for, and had what it was to have after what the vendor had `taken` live.
+    fn check_parts(
+        &self,
+        replay: &Replay,
+        calls: &Calls,
+        late: &Late<'_>,
+        came: &Received,
+        taken: &BTreeSet<u64>,
+    ) {
+        let surely =
+            |later| taken.contains(&later) && self.era_of_call(later) < self.era_of_life(replay.life);
+        let maybe = |later| self.may_supersede(replay, calls, later);
+        for arrival in &came.arrivals {
+            let sent = &calls[&arrival.call];
+            let is_asked = replay.user.is_none_or(|user| user == sent.user) && PAST.wants(sent);
+            assert!(is_asked, "{replay:?} sent what nobody asked for: {arrival:?}");
+            if replay.all {
+                let traits: BTreeSet<&str> = arrival.traits.iter().map(String::as_str).collect();
+                assert_eq!(traits, PAST.told(sent), "{replay:?}: {arrival:?}");
+            } else {
+                let wrong = late.wrong_part(arrival.call, &arrival.traits, surely, maybe);
+                assert_eq!(wrong, None, "{replay:?}: {arrival:?}");
+            }
+        }
+    }
+
+    /// Whether a live call may be one that the destination takes before the end of a replay.
+    fn may_supersede(&self, replay: &Replay, calls: &Calls, later: u64) -> bool {
+        let era = self.era_of_call(later);
+        self.eras[era].visits && era <= self.era_of_life(replay.end().life) && PAST.wants(&calls[&later])
+    }
+
+    fn reconcile_replay(&self, replay: &Replay, calls: &Calls, late: &Late<'_>, came: &Received) {
         let theirs = calls.range(self.eras[replay.eras.start].call..self.eras[replay.eras.end].call);
         let (mut least, mut most) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
         let last = came.last();
-        for (call, sent) in theirs.clone() {
+        for call in theirs.clone().map(|(call, _)| call) {
             let arrival = last.get(call).copied();
-            if arrival.is_some() {
-                let is_asked = replay.user.is_none_or(|user| user == sent.user) && PAST.wants(sent);
-                assert!(is_asked, "{replay:?} sent call {call}, which nobody asked for");
-                let surely =
-                    |later| taken.contains(&later) && self.era_of_call(later) < self.era_of_life(replay.life);
-                let is_superseded = !replay.all && is_superseded(calls, *call, surely);
-                assert!(!is_superseded, "{replay:?} sent call {call}, which was superseded");
-            }
             let written = arrival.map(|arrival| (arrival.fate, arrival.at.life == replay.end().life));
-            let ends = self.possible_ends(replay, calls, *call, written);
+            let ends = self.possible_ends(replay, calls, late, *call, written);
             assert!(!ends.is_empty(), "{replay:?}: call {call} has no end, {arrival:?}");
             if let [end] = ends[..] {
                 *least.entry(end).or_default() += 1;
@@ -116,6 +141,7 @@ impl Past {
         &self,
         replay: &Replay,
         calls: &Calls,
+        late: &Late<'_>,
         call: u64,
         came: Option<(Fate, bool)>,
     ) -> Vec<&'static str> {
@@ -138,11 +164,7 @@ impl Past {
         if replay.user.is_some_and(|user| user != sent.user) {
             ends.push(OTHER_USER);
         } else {
-            let may_supersede = |later| {
-                let era = self.era_of_call(later);
-                self.eras[era].visits && era <= self.era_of_life(replay.end().life)
-            };
-            if !replay.all && is_superseded(calls, call, may_supersede) {
+            if !replay.all && late.may_be_nothing(call, |later| self.may_supersede(replay, calls, later)) {
                 ends.push(SUPERSEDED);
             }
             if !PAST.wants(sent) {
@@ -154,16 +176,4 @@ impl Past {
         }
         ends
     }
-}
-
-/// Whether every trait of a call is set again by later ones of its user that the destination is to receive, of those that
-/// count.
-fn is_superseded(calls: &Calls, call: u64, counts: impl Fn(u64) -> bool) -> bool {
-    let Call { user, traits, .. } = &calls[&call];
-    let mut missing = traits.clone();
-    let later = calls.range(call + 1..).filter(|(_, later)| later.user == *user && PAST.wants(later));
-    later.filter(|(number, _)| counts(**number)).any(|(_, later)| {
-        missing.retain(|name| !later.traits.contains(name));
-        missing.is_empty()
-    })
 }
