@@ -1,7 +1,8 @@
 //! What vendors in trouble cost the others: how many calls a second sixteen healthy destinations deliver, and how long a
-//! batch takes to reach them all, by themselves and beside four in trouble, in turns in one run.
+//! batch takes to reach them all, by themselves, beside four in trouble and by themselves again, in turns in one run.
 //!
-//! `cargo bench --bench isolation [-- SECONDS]`. It prints figures and asserts nothing about time.
+//! `cargo bench --bench isolation [-- SECONDS]`. It prints figures, and whether those beside the four differ by more than
+//! those of two measurements of the same do; it asserts nothing about time.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used)]
 
 #[path = "../tests/support/mod.rs"]
@@ -15,7 +16,7 @@ use support::{KEY, Process, Sandbox, Service, post, request};
 const HEALTHY: usize = 16;
 const TROUBLED: [&str; 4] = ["hole", "drip", "down", "flap"];
 const BATCH: u64 = 50;
-/// How often one is measured after the other, so that what the machine does besides hits both alike.
+/// How often the three measurements of a round are made.
 const ROUNDS: usize = 9;
 
 /// What one measurement gave.
@@ -26,33 +27,67 @@ struct Figures {
     worst_of_a_hundred_ms: f64,
 }
 
+/// One of the figures.
+type Part = fn(&Figures) -> f64;
+
+/// The same sixteen before, beside and after those in trouble: what the machine does besides hits all three alike, and how
+/// far the first and the last differ says what it does.
+struct Round {
+    before: Figures,
+    beside: Figures,
+    after: Figures,
+}
+
+impl Round {
+    fn measure(time: Duration) -> Round {
+        let [before, beside, after] = [false, true, false].map(|in_trouble| measure(in_trouble, time));
+        for (what, figures) in
+            [("by themselves", before), ("beside four in trouble", beside), ("by themselves", after)]
+        {
+            show(what, figures);
+        }
+        Round { before, beside, after }
+    }
+
+    /// One figure beside those in trouble, by what it is alone.
+    fn cost(&self, part: Part) -> f64 {
+        part(&self.beside) / (part(&self.before) * part(&self.after)).sqrt()
+    }
+
+    /// How much larger one of the two alone is than the other.
+    fn noise(&self, part: Part) -> f64 {
+        let ratio = part(&self.after) / part(&self.before);
+        ratio.max(1.0 / ratio)
+    }
+}
+
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2);
     println!("{:<24} {:>10} {:>10} {:>10}", "sixteen healthy", "calls/s", "p50 ms", "p99 ms");
-    let mut ratios = Vec::new();
-    for _ in 0..ROUNDS {
-        let [alone, beside] =
-            [false, true].map(|in_trouble| measure(in_trouble, Duration::from_secs(seconds)));
-        show("by themselves", alone);
-        show("beside four in trouble", beside);
-        ratios.push(Figures {
-            calls_a_second: beside.calls_a_second / alone.calls_a_second,
-            median_ms: beside.median_ms / alone.median_ms,
-            worst_of_a_hundred_ms: beside.worst_of_a_hundred_ms / alone.worst_of_a_hundred_ms,
-        });
-    }
-    let middle = |part: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = ratios.iter().map(part).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    show(
-        "ratio, the middle round",
+    let rounds: Vec<Round> = (0..ROUNDS).map(|_| Round::measure(Duration::from_secs(seconds))).collect();
+    let of_all = |quarters: usize, of: fn(&Round, Part) -> f64| {
+        let one = |part: Part| {
+            let mut values: Vec<f64> = rounds.iter().map(|round| of(round, part)).collect();
+            values.sort_by(f64::total_cmp);
+            values[(values.len() - 1) * quarters / 4]
+        };
         Figures {
-            calls_a_second: middle(|figures| figures.calls_a_second),
-            median_ms: middle(|figures| figures.median_ms),
-            worst_of_a_hundred_ms: middle(|figures| figures.worst_of_a_hundred_ms),
-        },
+            calls_a_second: one(|figures| figures.calls_a_second),
+            median_ms: one(|figures| figures.median_ms),
+            worst_of_a_hundred_ms: one(|figures| figures.worst_of_a_hundred_ms),
+        }
+    };
+    // Of three rounds in four the two alone do not differ by more, so that a median that does is no chance.
+    let (cost, noise) = (of_all(2, Round::cost), of_all(3, Round::noise));
+    show("beside : by themselves", cost);
+    show("noise, of 3 in 4 rounds", noise);
+    let verdict = |cost: f64, noise: f64| if cost.max(1.0 / cost) <= noise { "as noise" } else { "more" };
+    println!(
+        "{:<24} {:>10} {:>10} {:>10}",
+        "the difference is",
+        verdict(cost.calls_a_second, noise.calls_a_second),
+        verdict(cost.median_ms, noise.median_ms),
+        verdict(cost.worst_of_a_hundred_ms, noise.worst_of_a_hundred_ms),
     );
 }
 
