@@ -43,14 +43,22 @@ impl Letters {
         }
     }
 
-    pub fn redrive(&mut self, run: &Run, one: &Destination, letters: &BTreeMap<u64, String>, whole: bool) {
-        let at = run.moment();
+    fn redrive(&mut self, run: &Run, one: &Destination, letters: &BTreeMap<u64, String>, whole: bool) {
         let ids: Vec<&String> = letters.values().collect();
         let question = json!({"ids": ids, "all": whole});
-        let answer = run.ask("POST", "/api/dead-letters/redrive", &question);
-        assert_eq!(answer, json!({"matched": ids.len(), "redriven": ids.len()}), "{}", one.name);
-        println!("{}: {} dead letters redriven", one.name, ids.len());
-        let calls = letters.keys().copied().collect();
+        self.ask(run, one, letters.keys().copied().collect(), whole, &question);
+    }
+
+    /// All of a destination's, which are these.
+    pub fn redrive_all(&mut self, run: &Run, one: &Destination, calls: BTreeSet<u64>) {
+        self.ask(run, one, calls, true, &json!({"destination": one.name, "all": true}));
+    }
+
+    fn ask(&mut self, run: &Run, one: &Destination, calls: BTreeSet<u64>, whole: bool, question: &Value) {
+        let (at, count) = (run.moment(), calls.len());
+        let answer = run.ask("POST", "/api/dead-letters/redrive", question);
+        assert_eq!(answer, json!({"matched": count, "redriven": count}), "{}", one.name);
+        println!("{}: {count} dead letters redriven", one.name);
         self.redrives.entry(one.name).or_default().push(Redrive { at, whole, calls });
     }
 

@@ -62,13 +62,6 @@ impl<'a> Late<'a> {
         Some(format!("call {call} came {how} {}", wrong.0))
     }
 
-    /// The newest calls of a call's user, all of which are looked at when an older one is redriven: of 256, some are
-    /// flagged off.
-    pub fn newest(&self, call: u64) -> &[u64] {
-        let calls = &self.of_users[&self.calls[&call].user];
-        &calls[calls.len().saturating_sub(100)..]
-    }
-
     fn again(
         &self,
         call: u64,

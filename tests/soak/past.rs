@@ -44,6 +44,8 @@ struct Replay {
     user: Option<u64>,
     /// Also of calls that later ones have superseded.
     all: bool,
+    /// Not all of its calls were retained any more, as after a full disk.
+    is_short: bool,
     life: u32,
     end: Option<End>,
 }
@@ -120,7 +122,8 @@ impl Past {
         let answer = run.ask("POST", "/api/replay", &question);
         let id = answer["id"].as_u64().unwrap();
         println!("replay {id} of {calls} calls: {question}");
-        self.replays.push(Replay { id, eras, user, all, life: run.life(), end: None });
+        let is_short = answer["note"].is_string();
+        self.replays.push(Replay { id, eras, user, all, is_short, life: run.life(), end: None });
     }
 
     /// Times that are over and that no replay is of in this life.

@@ -29,9 +29,7 @@ pub fn everything(run: &Run, mut letters: Letters, past: Past) {
         } else {
             assert_eq!(listed, dead, "{}", one.name);
         }
-        if !kept.is_empty() {
-            letters.redrive(run, one, &kept, true);
-        }
+        letters.redrive_all(run, one, listed);
     }
     run.nothing_is_pending();
     assert!(fanout.terminate());
@@ -48,7 +46,7 @@ fn the_books_agree(run: &Run, calls: &Calls, letters: &Letters, past: &Past) {
         assert_eq!(counts.unfinished, 0, "{}", one.name);
         match one.way {
             Way::Visits => past.reconcile(calls, &received, counts),
-            _ => reconcile(one, calls, &received, letters, counts, run.has_all_segments()),
+            _ => reconcile(one, calls, &received, letters, counts, run.retained_from()),
         }
     }
 }
@@ -59,7 +57,7 @@ fn reconcile(
     received: &Received,
     letters: &Letters,
     counts: &LaneCounts,
-    all_retained: bool,
+    retained_from: u64,
 ) {
     let wanted: Calls = one.wanted(calls).map(|call| (call, calls[&call].clone())).collect();
     let judge = Judge::new(&wanted, received, letters.redrives(one));
@@ -75,7 +73,7 @@ fn reconcile(
         }
     }
     for redrive in letters.redrives(one).iter().filter(|redrive| !redrive.whole) {
-        let part = |call: &u64| judge.wrong_part(redrive, *call, all_retained);
+        let part = |call: &u64| judge.wrong_part(redrive, *call, retained_from);
         let wrong = redrive.calls.iter().find_map(part);
         assert_eq!(wrong, None, "{}", one.name);
     }

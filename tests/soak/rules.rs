@@ -76,14 +76,12 @@ impl<'a> Judge<'a> {
     }
 
     /// What is wrong with what came of a call because of a redrive that leaves out what later ones have set again.
-    /// What later ones have set can be missed only where `all_retained`, and by the newest of them.
-    pub fn wrong_part(&self, redrive: &Redrive, call: u64, all_retained: bool) -> Option<String> {
+    /// Later ones are looked at as far as they are retained, which is certain of those `retained_from` some call on.
+    pub fn wrong_part(&self, redrive: &Redrive, call: u64, retained_from: u64) -> Option<String> {
         let is_of_it = |arrival: &&&Arrival| self.cause(arrival).is_some_and(|cause| cause.at == redrive.at);
         match self.came(call).iter().rfind(is_of_it) {
             Some(arrival) => {
-                let newest = self.late.newest(call);
-                let surely =
-                    |later| all_retained && newest.contains(&later) && self.was_taken(later, redrive.at);
+                let surely = |later| later >= retained_from && self.was_taken(later, redrive.at);
                 self.late.wrong_part(call, &arrival.traits, surely, |_| true)
             }
             None if self.late.may_be_nothing(call, |_| true) => None,

@@ -10,12 +10,12 @@ use fanout::queue::LaneCounts;
 use serde_json::Value;
 
 use super::disk::Disk;
-use super::sender::{Call, Refusals};
+use super::sender::{Call, MOST_CALLS, Refusals};
 use super::support::books::{self, Metrics};
 use super::support::ledger::{Ledger, Moment, Received};
 use super::support::{Process, Reply, Sandbox, free_address, request, write_config};
 use super::vendors::{DESTINATIONS, Destination, PLANS, Way};
-use super::{PATIENCE, RECOVERY, SOURCES};
+use super::{PATIENCE, RECOVERY, SENDERS, SOURCES};
 
 pub struct Run {
     pub sandbox: Sandbox,
@@ -135,10 +135,16 @@ impl Run {
         books::lanes(&self.data.path.join("data"), &names).expect("the data directory can be opened")
     }
 
-    /// Whether the journal has let go of nothing: a full disk makes it do so early, and then a redrive cannot know of all
-    /// later calls.
-    pub fn has_all_segments(&self) -> bool {
-        self.data.path.join("data").join(format!("{:020}.seg", 1)).exists()
+    /// The first call of which it is certain that the journal still has it; a full disk makes it let go of calls early.
+    /// Sequences are at least as high as the numbers of calls, but for those that were on their way at the same time.
+    pub fn retained_from(&self) -> u64 {
+        let names = std::fs::read_dir(self.data.path.join("data")).unwrap().flatten();
+        let segments =
+            names.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".seg")?.parse().ok());
+        match segments.min().unwrap() {
+            1 => 1,
+            first => first + SENDERS * MOST_CALLS,
+        }
     }
 
     /// Between two lives the data directory accounts for every call, also after a crash: how many calls every destination

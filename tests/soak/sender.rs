@@ -16,6 +16,9 @@ use super::{PATIENCE, SOURCES};
 /// Of one sender.
 pub const USERS: u64 = 20;
 
+/// In one request.
+pub const MOST_CALLS: u64 = 60;
+
 /// A call that was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -101,7 +104,7 @@ impl<'a> Sender<'a> {
         let count = match self.random.u8(..4) {
             0 | 1 => 1,
             2 => self.random.u64(2..10),
-            _ => self.random.u64(10..60),
+            _ => self.random.u64(10..=MOST_CALLS),
         };
         let first = self.run.sent.fetch_add(count, Ordering::Relaxed) + 1;
         (first..first + count).map(|number| (number, self.call(source, number))).collect()

@@ -15,7 +15,7 @@ const REJECTED: &str = "dead: rejected";
 const OFF: &str = "skipped: integrations";
 const OTHER_USER: &str = "skipped: other_user";
 const SUPERSEDED: &str = "skipped: superseded";
-/// It was cancelled before.
+/// It was cancelled before, or did not have it.
 const OPEN: &str = "open";
 
 impl Past {
@@ -171,7 +171,7 @@ impl Past {
                 ends.push(OFF);
             }
         }
-        if replay.end().is_cancelled {
+        if replay.end().is_cancelled || replay.is_short {
             ends.push(OPEN);
         }
         ends
