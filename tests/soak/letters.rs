@@ -18,6 +18,9 @@ pub struct Redrive {
     pub calls: BTreeSet<u64>,
 }
 
+/// The queue opens no more than 32,768 of a destination at one time; the others stay.
+const MOST_AT_ONCE: usize = 30_000;
+
 /// By destination.
 #[derive(Default)]
 pub struct Letters {
@@ -49,9 +52,14 @@ impl Letters {
         self.ask(run, one, letters.keys().copied().collect(), whole, &question);
     }
 
-    /// All of a destination's, which are these.
-    pub fn redrive_all(&mut self, run: &Run, one: &Destination, calls: BTreeSet<u64>) {
-        self.ask(run, one, calls, true, &json!({"destination": one.name, "all": true}));
+    /// All of a destination's, which are these; of very many the oldest.
+    pub fn redrive_all(&mut self, run: &Run, one: &Destination, letters: &BTreeMap<u64, String>) {
+        let seq = |id: &str| id.rsplit(':').next().and_then(|seq| seq.parse::<u64>().ok());
+        let mut calls: Vec<u64> = letters.keys().copied().collect();
+        calls.sort_by_key(|call| seq(&letters[call]));
+        calls.truncate(MOST_AT_ONCE);
+        let question = json!({"destination": one.name, "all": true, "limit": MOST_AT_ONCE});
+        self.ask(run, one, calls.into_iter().collect(), true, &question);
     }
 
     fn ask(&mut self, run: &Run, one: &Destination, calls: BTreeSet<u64>, whole: bool, question: &Value) {

@@ -29,7 +29,7 @@ pub fn everything(run: &Run, mut letters: Letters, past: Past) {
         } else {
             assert_eq!(listed, dead, "{}", one.name);
         }
-        letters.redrive_all(run, one, listed);
+        letters.redrive_all(run, one, &kept);
     }
     run.nothing_is_pending();
     assert!(fanout.terminate());
