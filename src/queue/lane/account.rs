@@ -115,7 +115,7 @@ impl Lane {
         missing
     }
 
-    /// The state of a sequence in the window, as a number of [`codes`].
+    /// The state of a sequence in the window, as a number of [`crate::queue::codes`].
     pub fn state(&self, seq: u64) -> u8 {
         self.window.state(seq)
     }
