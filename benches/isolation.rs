@@ -1,8 +1,10 @@
 //! What vendors in trouble cost the others: how many calls a second sixteen healthy destinations deliver, and how long a
-//! batch takes to reach them all, by themselves, beside four in trouble and by themselves again, in turns in one run.
+//! batch takes to reach them all: by themselves, beside four in trouble, beside four more that are well, and by themselves
+//! again, in turns in one run.
 //!
-//! `cargo bench --bench isolation [-- SECONDS]`. It prints figures, and whether those beside the four differ by more than
-//! those of two measurements of the same do; it asserts nothing about time.
+//! `cargo bench --bench isolation [-- SECONDS]`. It prints figures, and whether those beside others differ by more than
+//! those of two measurements of the same do; it asserts nothing about time. Where all cores are busy, four more
+//! destinations cost what they work: what their trouble costs is what they cost more than four that are well.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used)]
 
 #[path = "../tests/support/mod.rs"]
@@ -14,9 +16,9 @@ use serde_json::{Value, json};
 use support::{KEY, Process, Sandbox, Service, post, request};
 
 const HEALTHY: usize = 16;
-const TROUBLED: [&str; 4] = ["hole", "drip", "down", "flap"];
+const OTHERS: [&str; 4] = ["hole", "drip", "down", "flap"];
 const BATCH: u64 = 50;
-/// How often the three measurements of a round are made.
+/// How often the four measurements of a round are made.
 const ROUNDS: usize = 9;
 
 /// What one measurement gave.
@@ -30,28 +32,41 @@ struct Figures {
 /// One of the figures.
 type Part = fn(&Figures) -> f64;
 
-/// The same sixteen before, beside and after those in trouble: what the machine does besides hits all three alike, and how
-/// far the first and the last differ says what it does.
+/// What the four others are like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Absent,
+    InTrouble,
+    Well,
+}
+
+/// The same sixteen before, beside and after others: what the machine does besides hits all alike, and how far the first
+/// and the last differ says what it does.
 struct Round {
     before: Figures,
-    beside: Figures,
+    beside_trouble: Figures,
+    beside_well: Figures,
     after: Figures,
 }
 
 impl Round {
     fn measure(time: Duration) -> Round {
-        let [before, beside, after] = [false, true, false].map(|in_trouble| measure(in_trouble, time));
-        for (what, figures) in
-            [("by themselves", before), ("beside four in trouble", beside), ("by themselves", after)]
-        {
+        let one = |what, others| {
+            let figures = measure(others, time);
             show(what, figures);
+            figures
+        };
+        Round {
+            before: one("by themselves", Others::Absent),
+            beside_trouble: one("beside four in trouble", Others::InTrouble),
+            beside_well: one("beside four well ones", Others::Well),
+            after: one("by themselves", Others::Absent),
         }
-        Round { before, beside, after }
     }
 
-    /// One figure beside those in trouble, by what it is alone.
-    fn cost(&self, part: Part) -> f64 {
-        part(&self.beside) / (part(&self.before) * part(&self.after)).sqrt()
+    /// One figure beside others, by what it is alone.
+    fn cost(&self, beside: &Figures, part: Part) -> f64 {
+        part(beside) / (part(&self.before) * part(&self.after)).sqrt()
     }
 
     /// How much larger one of the two alone is than the other.
@@ -77,17 +92,19 @@ fn main() {
             worst_of_a_hundred_ms: one(|figures| figures.worst_of_a_hundred_ms),
         }
     };
+    let trouble = of_all(2, |round, part| round.cost(&round.beside_trouble, part));
+    show("four well : none", of_all(2, |round, part| round.cost(&round.beside_well, part)));
+    show("four in trouble : none", trouble);
     // Of three rounds in four the two alone do not differ by more, so that a median that does is no chance.
-    let (cost, noise) = (of_all(2, Round::cost), of_all(3, Round::noise));
-    show("beside : by themselves", cost);
+    let noise = of_all(3, Round::noise);
     show("noise, of 3 in 4 rounds", noise);
     let verdict = |cost: f64, noise: f64| if cost.max(1.0 / cost) <= noise { "as noise" } else { "more" };
     println!(
         "{:<24} {:>10} {:>10} {:>10}",
-        "the difference is",
-        verdict(cost.calls_a_second, noise.calls_a_second),
-        verdict(cost.median_ms, noise.median_ms),
-        verdict(cost.worst_of_a_hundred_ms, noise.worst_of_a_hundred_ms),
+        "trouble costs",
+        verdict(trouble.calls_a_second, noise.calls_a_second),
+        verdict(trouble.median_ms, noise.median_ms),
+        verdict(trouble.worst_of_a_hundred_ms, noise.worst_of_a_hundred_ms),
     );
 }
 
@@ -98,9 +115,9 @@ fn show(what: &str, figures: Figures) {
 
 /// Sends batch after batch, each when all healthy destinations have the one before, so that the time from one to the
 /// next is the time that a batch takes from the sender to sixteen vendors.
-fn measure(in_trouble: bool, time: Duration) -> Figures {
+fn measure(others: Others, time: Duration) -> Figures {
     let sandbox = counting_sandbox();
-    if in_trouble {
+    if others == Others::InTrouble {
         sandbox.script(&json!([
             {"host": host("hole"), "then": "hang"},
             {"host": host("drip"), "body": "thirty bytes, one every second", "drip_ms": 1000},
@@ -117,7 +134,7 @@ fn measure(in_trouble: bool, time: Duration) -> Figures {
             .collect();
         sandbox.script(&json!(moods));
     }
-    let service = Service::new(&format!("http://{}", sandbox.address), &destinations(in_trouble));
+    let service = Service::new(&format!("http://{}", sandbox.address), &destinations(others));
     let fanout = service.serve();
     let mut took = Vec::new();
     let begin = Instant::now();
@@ -161,9 +178,9 @@ fn host(name: &str) -> String {
     format!("{name}.example.com")
 }
 
-fn destinations(in_trouble: bool) -> String {
-    let troubled = TROUBLED.iter().filter(|_| in_trouble).map(|name| (*name).to_owned());
-    let names = (0..HEALTHY).map(healthy).chain(troubled);
+fn destinations(others: Others) -> String {
+    let others = OTHERS.iter().filter(|_| others != Others::Absent).map(|name| (*name).to_owned());
+    let names = (0..HEALTHY).map(healthy).chain(others);
     let table = |name: String| {
         let url = format!("https://{}/in", host(&name));
         format!(
