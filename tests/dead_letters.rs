@@ -88,7 +88,7 @@ impl Rig {
     fn wait_listed(&self, count: usize) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let letters = self.listed(&[]);
+            let letters = self.listed(&["--limit", "1000"]);
             if letters.len() == count {
                 return letters;
             }
@@ -321,6 +321,30 @@ fn everything_works_without_a_running_instance() {
     let taken: Vec<Value> = rig.taken(3).into_iter().map(|(_, traits)| traits["n"].clone()).collect();
     assert_eq!(taken, [1, 2, 3], "in the order of their calls");
     assert_eq!(rig.listed(&[]).len(), 1);
+    assert!(fanout.terminate());
+}
+
+#[test]
+fn more_ids_than_are_looked_up_at_once_are_purged_and_no_others() {
+    const CALLS: usize = 700;
+    let rig = Rig::new();
+    reject_all(&rig);
+    let fanout = rig.start();
+    let call = |n: usize| json!({"type": "identify", "userId": format!("u{n}"), "traits": {"n": n}});
+    let batch = json!({ "batch": (0..CALLS).map(call).collect::<Vec<_>>() });
+    assert_eq!(post(&rig.address, "/v1/batch", KEY, &batch).unwrap().status, 200);
+    let letters = rig.wait_listed(CALLS);
+    let id = |letter: &Value| letter["id"].as_str().unwrap().to_owned();
+    // Near ones and far ones, in no order, one twice, and some that are none.
+    let (asked, left): (Vec<_>, Vec<_>) =
+        letters.iter().enumerate().partition(|(n, _)| n % 2 == 0 || *n > 650);
+    let mut ids: Vec<String> = asked.iter().rev().map(|(_, letter)| id(letter)).collect();
+    ids.extend([id(&letters[0]), "webhook:0".to_owned(), "webhook:99999999".to_owned()]);
+    let arguments: Vec<&str> = ["purge"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let purged = format!("purged: {0} of {0}\n", asked.len());
+    assert_eq!(rig.letters(&arguments).1, purged);
+    let rest: Vec<String> = rig.wait_listed(left.len()).iter().map(id).collect();
+    assert_eq!(rest, left.iter().map(|(_, letter)| id(letter)).collect::<Vec<_>>());
     assert!(fanout.terminate());
 }
 

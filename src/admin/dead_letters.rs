@@ -254,9 +254,13 @@ impl DeadLetters {
         Ok(Value::Object(self.whole(&place, &letter)))
     }
 
-    fn letter(&self, place: &Place, Id(seq): Id) -> Option<Letter> {
-        let letter = self.queue.dead_letters(&place.lane, seq.checked_sub(1).map(Id), 1).pop();
-        letter.filter(|letter| letter.id == Id(seq))
+    fn letter(&self, place: &Place, id: Id) -> Option<Letter> {
+        self.letters_from(place, id, 1).pop().filter(|letter| letter.id == id)
+    }
+
+    /// The letters of a lane from an id on, with it.
+    fn letters_from(&self, place: &Place, Id(seq): Id, max: usize) -> Vec<Letter> {
+        self.queue.dead_letters(&place.lane, seq.checked_sub(1).map(Id), max)
     }
 
     /// Does something with all letters that are meant, in chunks, each of one lane.
@@ -335,9 +339,21 @@ impl DeadLetters {
         let mut ids = filter.ids.clone();
         ids.sort_unstable();
         ids.dedup();
-        for (place, id) in ids.into_iter().filter(|(place, _)| filter.takes_from(place)) {
-            if let Some(letter) = self.letter(&place, id).filter(|letter| filter.takes(letter)) {
-                each(&place, letter)?;
+        for of_lane in ids.chunk_by(|(one, _), (next, _)| one == next) {
+            let Some((place, _)) = of_lane.first().filter(|(place, _)| filter.takes_from(place)) else {
+                continue;
+            };
+            let mut asked = of_lane;
+            // Many at a time: each look at the letters costs a checkpoint.
+            while let Some((_, first)) = asked.first() {
+                let page = self.letters_from(place, *first, asked.len().min(PAGE));
+                let Some(last) = page.last().map(|letter| letter.id) else { break };
+                let (seen, rest) = asked.split_at(asked.partition_point(|(_, id)| *id <= last));
+                asked = rest;
+                let is_asked = |id| seen.binary_search_by_key(&id, |(_, id)| *id).is_ok();
+                for letter in page.into_iter().filter(|letter| is_asked(letter.id) && filter.takes(letter)) {
+                    each(place, letter)?;
+                }
             }
         }
         ControlFlow::Continue(())
