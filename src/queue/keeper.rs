@@ -175,8 +175,7 @@ impl Keeper {
             tracing::warn!(%error, "the state file was not made smaller");
         }
         shared.journal.set_beside(shared.store.disk_bytes());
-        let needed = shared.lanes().iter().map(|lane| lane.needed.load(Ordering::SeqCst)).min();
-        self.let_go(shared, needed.unwrap_or(counted_to).min(counted_to));
+        self.let_go(shared, counted_to);
         let first_seq = shared.journal.first_seq();
         if is_stalled || first_seq <= self.pruned_below {
             return;
@@ -189,14 +188,16 @@ impl Keeper {
 }
 
 impl Keeper {
-    /// Lets segments go; what is needed of their calls is kept first.
-    fn let_go<T: Payload>(&mut self, shared: &Shared<T>, needed: u64) {
+    /// Lets segments go of whose calls all are counted; what is needed of them is kept first.
+    fn let_go<T: Payload>(&mut self, shared: &Shared<T>, counted_to: u64) {
         let now_ms = (shared.clock)();
-        shared.journal.leave_old(needed, now_ms);
+        shared.journal.leave_old(needed(shared, counted_to), now_ms);
         if let Err(error) = shared.forget_calls(|| self.checkpoint(shared)) {
             tracing::warn!(%error, "kept calls that nothing needs any more were not deleted");
         }
         loop {
+            self.make_way(shared, shared.journal.leaves_below(u64::MAX, now_ms));
+            let needed = needed(shared, counted_to);
             let below = shared.journal.leaves_below(needed, now_ms);
             let first_seq = shared.journal.first_seq();
             if below <= first_seq {
@@ -216,6 +217,22 @@ impl Keeper {
             }
         }
     }
+
+    /// Has lanes that only a few waiting deliveries hold below a sequence go past them.
+    fn make_way<T: Payload>(&mut self, shared: &Shared<T>, below: u64) {
+        let is_held = |lane: &&Arc<Cell<T>>| lane.needed.load(Ordering::SeqCst) < below;
+        let lanes = shared.lanes();
+        let gone = lanes.iter().filter(is_held).filter(|lane| lane.state().lane.park_below(below)).count();
+        if gone > 0 {
+            self.checkpoint(shared);
+        }
+    }
+}
+
+/// Below which sequence no lane needs anything of the journal but what can be kept.
+fn needed<T>(shared: &Shared<T>, counted_to: u64) -> u64 {
+    let lanes = shared.lanes();
+    lanes.iter().map(|lane| lane.needed.load(Ordering::SeqCst)).fold(counted_to, u64::min)
 }
 
 /// What lanes have given up because they kept more than they may, since it was last said.

@@ -3,8 +3,8 @@
 //! Pure: no I/O, no clock, no payloads; times are parameters. What has to be written down is collected in a [`Delta`].
 //!
 //! The *gate* lets at most one delivery of an order key out at a time, the oldest; the key's others queue behind it.
-//! When the window is full and there is nothing else to hand out, what is open at its front is *parked*: it leaves the
-//! window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
+//! When the window is full and there is nothing else to hand out, or when the journal has to let go of it, what is open
+//! at its front is *parked*: it leaves the window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
 //! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
 
 pub mod account;
@@ -291,6 +291,17 @@ impl Lane {
                 return false;
             }
         }
+    }
+
+    /// Parks what is open below a sequence, so that the journal can let go of it: whole chunks, and only those of which
+    /// all but a few wait. Hands out whether there was one.
+    pub fn park_below(&mut self, below: u64) -> bool {
+        let chunk = self.limits.shape.chunk_len() as u64;
+        let mut has_parked = false;
+        while self.window.base() < below && self.window.base() + chunk <= self.next() && self.park_front() {
+            has_parked = true;
+        }
+        has_parked
     }
 
     /// Moves the open events of the front chunk out of the window, if all of them wait for another attempt or

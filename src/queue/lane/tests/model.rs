@@ -34,6 +34,8 @@ enum Op {
     Checkpoint,
     /// The journal lets go of what the lane does not need, but for what it holds.
     LetGo,
+    /// The journal asks the lane to go past what is so far behind its beginning.
+    MakeWay(u64),
     /// The state cannot be written from now on, or again.
     Fail,
     /// Removed and added again, the calls between not being for it.
@@ -59,6 +61,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1i64..3000).prop_map(Op::Tick),
         2 => Just(Op::Checkpoint),
         2 => Just(Op::LetGo),
+        2 => (1u64..60).prop_map(Op::MakeWay),
         1 => Just(Op::Fail),
         1 => (0u64..6).prop_map(Op::Toggle),
         1 => Just(Op::Crash),
@@ -162,6 +165,7 @@ impl World {
             Op::Tick(ms) => self.now += ms,
             Op::Checkpoint => self.checkpoint(),
             Op::LetGo => self.let_go(),
+            Op::MakeWay(far) => drop(self.lane.park_below(self.lane.window.base() + far)),
             Op::Fail => self.fails = !self.fails,
             Op::Toggle(between) => self.toggle(between),
             Op::Crash => self.crash(),

@@ -146,6 +146,44 @@ async fn what_waits_behind_a_failing_delivery_outlives_its_segments() {
     assert_eq!(kept(&queue), 0, "nobody needs them any more");
 }
 
+/// Nor though its lane has gone no further since than it keeps open.
+#[tokio::test]
+async fn a_failing_delivery_among_the_newest_holds_no_segments_back() {
+    fn change(options: &mut Options) {
+        small(options);
+        options.window_events = 65_536;
+    }
+    let place = dir(change);
+    let queue = place.open(&["a", "b"]);
+    append(&queue, many(0..30_000, u64::MAX)).await;
+    let hour = || Settled::Later { at_ms: place.now_ms() + 3_600_000, since_ms: 0, reason: "busy".into() };
+    let how = |call: &str| if call == "call 3" { hour() } else { Settled::Done(Code::Delivered) };
+    end(&queue, "a", 30_000, how).await;
+    // This one has many that could be handed out: it is behind, and needs them where they are.
+    end(&queue, "b", 10_000, |_| Settled::Done(Code::Delivered)).await;
+    tidy(&place, &queue);
+    let first_seq = queue.shared.journal.first_seq();
+    assert!((7000..=10_001).contains(&first_seq), "{first_seq}");
+    end(&queue, "b", 20_000, |_| Settled::Done(Code::Delivered)).await;
+    tidy(&place, &queue);
+    let first_seq = queue.shared.journal.first_seq();
+    assert!(first_seq > 25_000, "their segments stay: {first_seq}");
+    assert_eq!(kept(&queue), 1);
+    drop(queue);
+
+    let queue = place.open(&["a", "b"]);
+    tidy(&place, &queue);
+    assert_eq!(claim_now(&queue, "a").await.len(), 0, "it waits, also after a restart");
+    place.advance(3_600_000);
+    let claimed = claim(&queue, "a", 1).await;
+    assert_eq!(names(&claimed), ["call 3"]);
+    queue.settle("a", done(&claimed));
+    for lane in ["a", "b"] {
+        let counts = queue.counts(lane).unwrap();
+        assert_eq!((counts.unfinished, counts.finished), (0, vec![(Code::Delivered, 30_000)]));
+    }
+}
+
 #[tokio::test]
 async fn beyond_what_may_be_kept_segments_stay_for_what_is_open_and_the_oldest_dead_letters_go() {
     fn change(options: &mut Options) {
