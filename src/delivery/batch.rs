@@ -49,6 +49,11 @@ impl Waiting {
         self.items.is_empty()
     }
 
+    /// Of what waits, in its order.
+    pub fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        self.tickets.iter().map(|(ticket, _)| ticket)
+    }
+
     /// How many more may come: two batches may wait, one being filled behind one that is ready.
     pub fn room(&self, capacity: usize, limits: &Limits) -> usize {
         if self.bytes >= limits.bytes.saturating_mul(2) && !self.is_empty() {

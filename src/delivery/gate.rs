@@ -56,6 +56,8 @@ pub struct Signs {
     pub throttled: Option<Option<Duration>>,
     /// It refused the credentials.
     pub unauthorised: bool,
+    /// It had refused them before for each user for whom it did so.
+    pub refused_again: bool,
     /// It dealt with none of the request's events: all are to be tried again.
     pub failed: Option<Failed>,
 }
@@ -103,6 +105,10 @@ const STREAK_TIME: Duration = Duration::from_secs(2);
 const RELAPSE: u32 = 2;
 /// until so many good answers have come.
 const TRUSTED: u32 = 10;
+/// So long after a probe has shown that the credentials are good,
+const VOUCHED_TIME: Duration = Duration::from_secs(60);
+/// a refusal is one user's matter until so many users in a row were refused: they are probed without a wait.
+const VOUCHED_PROBES: u32 = 10;
 
 /// The state of a destination as a whole.
 #[derive(Debug)]
@@ -115,6 +121,8 @@ pub struct Gate {
     distrust: u32,
     /// Good answers since.
     good: u32,
+    /// When a probe has last shown that the credentials are good although they had been refused.
+    vouched: Option<Instant>,
 }
 
 impl Default for Gate {
@@ -126,7 +134,7 @@ impl Default for Gate {
 impl Gate {
     /// An open gate.
     pub fn new() -> Gate {
-        Gate { state: State::Open, throttles: 0, streak: None, distrust: 0, good: 0 }
+        Gate { state: State::Open, throttles: 0, streak: None, distrust: 0, good: 0, vouched: None }
     }
 
     /// What may be sent now.
@@ -184,8 +192,8 @@ impl Gate {
             self.streak = None;
         }
         if signs.unauthorised {
-            let next = now + FIRST_PROBE;
-            return Some(self.close(Cause::Suspected, next, 0));
+            let wait = if self.is_vouched_for(now) { Duration::ZERO } else { FIRST_PROBE };
+            return Some(self.close(Cause::Suspected, now + wait, 0));
         }
         if let Some(after) = signs.throttled {
             return self.throttle(after, now, random);
@@ -254,16 +262,27 @@ impl Gate {
     fn observe_probe(&mut self, signs: Signs, now: Instant, random: f64) -> Option<Change> {
         let State::Probed { cause, failures, .. } = self.state else { return None };
         if signs.dealt && !signs.unauthorised {
-            *self = Gate::new();
+            *self = Gate { vouched: Some(now), ..Gate::new() };
             return Some(Change::Opened);
         }
         let failures = failures.saturating_add(1);
+        let somebody_new = signs.unauthorised && !signs.refused_again;
+        let is_quick = somebody_new && cause == Cause::Suspected && failures < VOUCHED_PROBES;
+        if is_quick && self.is_vouched_for(now) {
+            self.state = State::Probed { cause, next: now, under_way: false, failures };
+            return None;
+        }
         let standard = Backoff::UNAUTHORISED.half_jitter(failures, random);
         let wait = signs.throttled.flatten().map_or(standard, |asked| asked.max(FIRST_PROBE));
         let confirmed = cause != Cause::Unauthorised && signs.unauthorised;
         let cause = if confirmed { Cause::Unauthorised } else { cause };
         self.state = State::Probed { cause, next: now + wait, under_way: false, failures };
         confirmed.then_some(Change::Closed(Cause::Unauthorised))
+    }
+
+    /// Whether a probe has shown a moment ago that the credentials are good.
+    pub fn is_vouched_for(&self, now: Instant) -> bool {
+        self.vouched.is_some_and(|at| now.saturating_duration_since(at) < VOUCHED_TIME)
     }
 
     fn throttle(&mut self, after: Option<Duration>, now: Instant, random: f64) -> Option<Change> {
@@ -304,7 +323,8 @@ impl Gate {
 mod tests {
     use super::*;
 
-    const NOTHING: Signs = Signs { dealt: false, throttled: None, unauthorised: false, failed: None };
+    const NOTHING: Signs =
+        Signs { dealt: false, throttled: None, unauthorised: false, refused_again: false, failed: None };
     const GOOD: Signs = Signs { dealt: true, ..NOTHING };
     const FAILED: Signs = failed_for(1);
     const REFUSED: Signs = Signs { unauthorised: true, ..NOTHING };
@@ -385,6 +405,38 @@ mod tests {
         gate.probe_sent();
         assert_eq!(gate.observe(GOOD, true, at(start, 2731), 1.0), Some(Change::Opened));
         assert_eq!(gate.permit(at(start, 2731)), Permit::Free);
+    }
+
+    #[test]
+    fn while_a_probe_vouches_for_the_credentials_the_refused_are_probed_at_once_and_so_many_confirm_it() {
+        let start = Instant::now();
+        let mut gate = Gate::new();
+        gate.observe(REFUSED, false, start, 0.5);
+        gate.probe_sent();
+        assert_eq!(gate.observe(GOOD, true, at(start, 1), 0.5), Some(Change::Opened));
+        assert_eq!(gate.observe(REFUSED, false, at(start, 5), 0.5), Some(Change::Closed(Cause::Suspected)));
+        for _ in 1..VOUCHED_PROBES {
+            assert_eq!(gate.permit(at(start, 5)), Permit::Probe);
+            gate.probe_sent();
+            assert_eq!(gate.permit(at(start, 5)), Permit::Probing);
+            assert_eq!(gate.observe(REFUSED, true, at(start, 5), 0.5), None);
+        }
+        gate.probe_sent();
+        let confirmed = Some(Change::Closed(Cause::Unauthorised));
+        assert_eq!(gate.observe(REFUSED, true, at(start, 5), 0.5), confirmed);
+        assert!(matches!(gate.permit(at(start, 5)), Permit::NotBefore(until) if until > at(start, 20)));
+        // One of whom it is known already says nothing for the others.
+        gate.probe_sent();
+        gate.observe(GOOD, true, at(start, 100), 0.5);
+        gate.observe(REFUSED, false, at(start, 100), 0.5);
+        gate.probe_sent();
+        let again = Signs { refused_again: true, ..REFUSED };
+        assert_eq!(gate.observe(again, true, at(start, 100), 0.5), confirmed);
+        // Nor does what was long ago.
+        gate.probe_sent();
+        gate.observe(GOOD, true, at(start, 200), 0.5);
+        gate.observe(REFUSED, false, at(start, 300), 0.5);
+        assert_eq!(gate.permit(at(start, 300)), Permit::NotBefore(at(start, 301)));
     }
 
     #[test]

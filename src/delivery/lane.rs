@@ -34,6 +34,8 @@ const MOST_WAITING: usize = 8192;
 /// From how many events a probe is chosen: more than there are users as a rule whose events fail or are refused whatever
 /// the vendor does for others, for those come first.
 const PROBE_CHOICE: usize = 256;
+/// For how long those of refused users make room for others to choose a probe from: milliseconds.
+const PUT_BY_MS: i64 = 2000;
 
 struct InFlight {
     tickets: Vec<Ticket>,
@@ -334,6 +336,7 @@ impl Lane {
             let now = Instant::now().into_std();
             match self.permit(now) {
                 Permit::NotBefore(_) | Permit::Probing => return,
+                Permit::Probe if self.only_refused_wait() => return self.put_by(),
                 Permit::Probe => {
                     let (suspects, last) = (&self.suspects, self.last_probe);
                     let (items, tickets) = self.waiting.take_one(|Ticket { order_key, attempt, .. }| {
@@ -401,7 +404,8 @@ impl Lane {
         if self.is_replay() {
             self.work.role.beside.tell(signs);
         }
-        signs.unauthorised &= in_flight.probe || self.anyone_new_refused(&in_flight.tickets, &verdicts);
+        signs.refused_again = signs.unauthorised && !self.anyone_new_refused(&in_flight.tickets, &verdicts);
+        signs.unauthorised &= in_flight.probe || !signs.refused_again;
         let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
 
         let mut settled = Settlement::default();
@@ -415,9 +419,10 @@ impl Lane {
         settled.report(&self.work);
 
         self.set_pace(signs, in_flight.busy, taken.then_some(took), now);
+        let is_vouched_for = self.gate.is_vouched_for(now);
         match self.gate.observe(signs, in_flight.probe, now, random()) {
             Some(Change::Opened) if probe_was_suspect => self.suspects.forget_refused(),
-            Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect => {
+            Some(Change::Closed(Cause::Unauthorised)) if !probe_was_suspect && !is_vouched_for => {
                 self.suspects.forget_refused();
             }
             Some(Change::Closed(Cause::Failing)) => self.pace.restart(),
@@ -470,6 +475,21 @@ impl Lane {
             Outcome::Throttled { .. } => "throttled",
         };
         self.last_error = Some(LastError { at_ms: now_ms, outcome, what: what_went_wrong(verdict) });
+    }
+
+    /// Whether all that a probe could be chosen from is of users for whom the credentials were refused before, and there
+    /// may be others behind them.
+    fn only_refused_wait(&self) -> bool {
+        let is_refused = |ticket: &Ticket| self.suspects.is_refused(ticket.order_key);
+        self.waiting.len() >= PROBE_CHOICE && self.waiting.tickets().all(is_refused)
+    }
+
+    /// Gives back what waits, for a while, so that others come.
+    fn put_by(&mut self) {
+        let at_ms = self.work.services.clock.now_ms().saturating_add(PUT_BY_MS);
+        let mut settled = Settlement::default();
+        self.waiting.clear().into_iter().for_each(|ticket| settled.wait(ticket.id, at_ms));
+        settled.report(&self.work);
     }
 
     fn release_waiting(&mut self) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 /// So many users are remembered of each kind at least, and twice as many at most.
-const MOST: usize = 1024;
+const MOST: usize = 4096;
 
 /// See the module; users are order keys.
 #[derive(Debug, Default)]

@@ -263,6 +263,46 @@ async fn events_that_are_refused_alone_do_not_stand_in_the_way_of_the_others_and
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_users_who_are_refused_alone_do_not_stop_the_others() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    bench.spec.policy.retry_for = Duration::from_secs(60);
+    for user in 0..1000 {
+        add_bad(&bench, user);
+        bench.add_numbered(user);
+    }
+    bench.go().await;
+    bench.until(60_000).await;
+    assert_eq!(bench.counts.of("delivered", ""), 1000);
+    // As long as others are taken, their time goes on.
+    for second in 61..1800 {
+        bench.until(second * 1000).await;
+        bench.add_numbered(second * 1000);
+    }
+    bench.until(1_801_000).await;
+    assert_eq!((bench.counts.of("dead", "expired"), bench.counts.of("delivered", "")), (1000, 2739));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_revoked_after_users_were_refused_alone_close_the_destination() {
+    let mut bench = bench(1, |(_, at, users)| match *at < 20_000 {
+        true => bad_for(users, Outcome::Unauthorised),
+        false => Play::All(5, Outcome::Unauthorised),
+    });
+    (0..3).for_each(|user| add_bad(&bench, user));
+    bench.go().await;
+    bench.until(500).await;
+    for second in 1..120 {
+        bench.until(second * 1000).await;
+        (0..10).for_each(|n| bench.add_numbered(second * 10 + n));
+    }
+    assert_eq!(bench.counts.of("delivered", ""), 190);
+    assert_eq!(bench.status().closed, Some(Cause::Unauthorised));
+    let since: Vec<u64> = bench.vendor.times().into_iter().filter(|at| *at >= 20_000).collect();
+    assert!(since.len() < 30, "it is not hammered: {since:?}");
+    assert_eq!(bench.counts.of("dead", "expired"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_for_its_rate_is_not_sent_into_a_pause_that_the_vendor_asks_for() {
     let rates = vec![Rate { count: 1, unit: RateUnit::Items, per: Duration::from_secs(1), per_user: false }];
     let limits = Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: None, rates };
