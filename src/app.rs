@@ -13,6 +13,7 @@ use fanout_sdk::event::{Event, Warning};
 use fanout_sdk::manifest::Manifest;
 use fanout_sdk::names::Names;
 use fanout_sdk::problem::Problem;
+use fanout_sdk::superseded;
 use siphasher::sip::SipHasher13;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -269,6 +270,10 @@ impl Drop for Renewal {
 impl Payload for Arc<Event> {
     fn held_bytes(&self) -> usize {
         Event::held_bytes(self)
+    }
+
+    fn still_say(calls: &[Self]) -> Vec<bool> {
+        superseded::still_say(calls)
     }
 }
 

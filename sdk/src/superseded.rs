@@ -3,6 +3,9 @@
 //! Identifies are partial updates, so an old call is not worthless because a newer one was delivered: only what the
 //! newer one said too is. Which calls are later, and which of them were delivered, is for others to say.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::event::{Event, Field, Slot};
 use crate::json::{Json, Kind, push_text};
 use crate::names::Names;
@@ -112,6 +115,20 @@ impl Event {
         reduced.named = self.named.iter().map(|position| moved_to(&moved, *position)).collect();
         Left::Part(Box::new(reduced))
     }
+}
+
+/// Which of these calls of one user, oldest first, set a trait that no later one of them sets. What a call before them all
+/// is [`Event::without`] does not depend on the others.
+pub fn still_say(calls: &[Arc<Event>]) -> Vec<bool> {
+    let mut said = HashSet::new();
+    let mut newest_first = Vec::with_capacity(calls.len());
+    for event in calls.iter().rev() {
+        // Not `any`: each of its traits is said from here on.
+        let new = event.set_traits().filter(|(one, _)| said.insert(*one)).count();
+        newest_first.push(new > 0);
+    }
+    newest_first.reverse();
+    newest_first
 }
 
 type Asked<'s> = &'s dyn Fn(Trait<'_>, Value<'_>) -> Again;
@@ -265,6 +282,23 @@ mod tests {
             r#"{{"type":"identify","userId":"u","messageId":"m","timestamp":"2026-01-02T03:04:05Z","context":{{"ip":"1.2.3.4"}},"integrations":{{"x":false}},"traits":{traits}}}"#
         );
         Event::parse(text.into(), 7, names).unwrap()
+    }
+
+    #[test]
+    fn only_calls_that_say_what_no_later_one_says_still_say_something() {
+        let calls = [
+            r#"{"email":"a@example.com","town":1}"#,
+            r#"{"address":{"city":"Paris"},"plan":1}"#,
+            r#"{"email":null}"#,
+            r#"{"address":null}"#,
+            r#"{"plan":1,"Email":"b@example.com"}"#,
+            "{}",
+        ];
+        let calls: Vec<Arc<Event>> = calls.iter().map(|traits| Arc::new(call(traits))).collect();
+        assert_eq!(still_say(&calls), [true, true, false, true, true, false]);
+        assert_eq!(still_say(&calls[..2]), [true, true]);
+        assert_eq!(still_say(&calls[2..5]), [false, true, true]);
+        assert!(still_say(&[]).is_empty());
     }
 
     #[test]

@@ -16,6 +16,18 @@ impl Payload for String {
     fn held_bytes(&self) -> usize {
         self.capacity()
     }
+
+    /// Words as `color=red` set a trait; a text without one says what no other says.
+    fn still_say(calls: &[Self]) -> Vec<bool> {
+        let mut said = BTreeSet::new();
+        let says = |text: &String| {
+            let traits = || text.split(' ').filter_map(|word| word.split_once('='));
+            traits().filter(|(name, _)| said.insert((*name).to_owned())).count() > 0 || traits().count() == 0
+        };
+        let mut newest_first: Vec<bool> = calls.iter().rev().map(says).collect();
+        newest_first.reverse();
+        newest_first
+    }
 }
 
 /// Where a queue keeps its data, and its clock.

@@ -1,10 +1,10 @@
 //! Dead letters of the local queue: reading them, opening them again, deleting them, and what has overtaken one that is
 //! opened again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::codes::{DELIVERED, SUBMITTED, SUPPRESSED};
+use super::codes::{DELIVERED, SUBMITTED, SUPPRESSED, UNREAD, WAITING};
 use super::feed::Step;
 use super::journal::Stored;
 use super::lane::redrive::Letter;
@@ -14,15 +14,18 @@ use super::shared::{BLOCK, Cell, Shared, read};
 use super::store::{DeadRow, StoreError};
 use super::{BACKLOG, Code, Dead, DeadLetter, Id, Payload};
 
-/// How many of the newest calls that have overtaken a delivery are looked at.
+/// How many of an order key's later calls are looked at: of more than these, only those that say something that no later one
+/// that was taken says again, and of more than these in turn, the newest.
 const MOST_LATER: usize = 256;
+/// How many there are after that at most, so that it is not done again for every call.
+const KEPT_LATER: usize = 192;
 /// How much of a call's neighbourhood is read to find it: bytes.
 const NEAR: usize = 16 << 10;
 
 /// The later calls of the order keys whose deliveries were opened again, as far as the journal was read.
 #[derive(Default)]
 pub struct Trail {
-    keys: HashMap<u64, VecDeque<u64>>,
+    keys: HashMap<u64, Vec<u64>>,
     /// What was read: from this sequence on,
     from: u64,
     /// and below this one.
@@ -32,10 +35,7 @@ pub struct Trail {
 impl Trail {
     fn note(&mut self, head: &Head) {
         if let Some(seqs) = self.keys.get_mut(&head.order_key) {
-            seqs.push_back(head.seq);
-            if seqs.len() > MOST_LATER {
-                seqs.pop_front();
-            }
+            seqs.push(head.seq);
         }
         self.read_to = head.seq + 1;
     }
@@ -203,7 +203,7 @@ impl<T: Payload> Shared<T> {
         drop(trail);
         let (mut near, mut found) = (Vec::new(), Vec::new());
         for seq in seqs.into_iter().filter(|seq| *seq > head.seq) {
-            if !self.was_taken(cell, seq)? {
+            if self.standing(cell, seq)? != Standing::Taken {
                 continue;
             }
             let call = self.find_call(seq, &mut near)?;
@@ -219,7 +219,7 @@ impl<T: Payload> Shared<T> {
         let was_read = (trail.from..trail.read_to).contains(&head.seq);
         if !trail.keys.contains_key(&head.order_key) || !was_read {
             let (lowest, keys) = cell.state().lane.redriven();
-            trail.keys = keys.into_iter().chain([head.order_key]).map(|key| (key, VecDeque::new())).collect();
+            trail.keys = keys.into_iter().chain([head.order_key]).map(|key| (key, Vec::new())).collect();
             trail.from = lowest.map_or(head.seq, |lowest| lowest.min(head.seq));
             trail.read_to = trail.from;
         }
@@ -229,17 +229,66 @@ impl<T: Payload> Shared<T> {
                 return Ok(trail);
             }
             block.iter().for_each(|(head, _)| trail.note(head));
+            for seqs in trail.keys.values_mut().filter(|seqs| seqs.len() > MOST_LATER) {
+                *seqs = self.thinned(cell, seqs)?;
+            }
         }
     }
 
-    /// Whether the vendor has what this delivery of the lane says.
-    fn was_taken(&self, cell: &Cell<T>, seq: u64) -> Result<bool, StoreError> {
-        let is_taken = |state: u8| matches!(state, DELIVERED | SUBMITTED | SUPPRESSED);
-        let feed = cell.state();
-        if feed.lane.has(seq) {
-            return Ok(is_taken(feed.lane.state(seq)));
+    /// Of very many later calls of one order key, those that matter.
+    fn thinned(&self, cell: &Cell<T>, seqs: &[u64]) -> Result<Vec<u64>, Unread> {
+        let (mut near, mut taken, mut payloads, mut open) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for seq in seqs.iter().copied() {
+            match self.standing(cell, seq)? {
+                Standing::Over => {}
+                Standing::Open => open.push(seq),
+                Standing::Taken => {
+                    let call = self.find_call(seq, &mut near)?;
+                    if let Some(payload) = call.and_then(|(head, body)| self.decode(&head, &body)) {
+                        taken.push(seq);
+                        payloads.push(payload);
+                    }
+                }
+            }
         }
-        drop(feed);
-        Ok(is_taken(self.store.outcome(cell.id, seq)?))
+        let still_say = T::still_say(&payloads);
+        let mut matter: Vec<u64> =
+            taken.into_iter().zip(still_say).filter(|(_, says)| *says).map(|(seq, _)| seq).collect();
+        // What the vendor has counts before what it may get.
+        let newest = |seqs: &mut Vec<u64>, most: usize| drop(seqs.drain(..seqs.len().saturating_sub(most)));
+        newest(&mut matter, KEPT_LATER);
+        newest(&mut open, KEPT_LATER - matter.len());
+        matter.extend(open);
+        matter.sort_unstable();
+        Ok(matter)
     }
+
+    /// What a vendor has of a delivery of the lane.
+    fn standing(&self, cell: &Cell<T>, seq: u64) -> Result<Standing, StoreError> {
+        let feed = cell.state();
+        let in_window = feed.lane.has(seq).then(|| feed.lane.state(seq));
+        drop(feed);
+        let state = match in_window {
+            Some(state) => state,
+            None => self.store.outcome(cell.id, seq)?,
+        };
+        Ok(match state {
+            DELIVERED | SUBMITTED | SUPPRESSED => Standing::Taken,
+            UNREAD | WAITING.. => Standing::Open,
+            // A dead letter may be opened again.
+            state if matches!(read(&self.codes).code(state), Some(Code::Dead(_))) => Standing::Open,
+            _ => Standing::Over,
+        })
+    }
+}
+
+/// What a vendor has of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// What it says.
+    Taken,
+    /// Nothing so far.
+    Open,
+    /// Nothing, and that stays so.
+    Over,
 }

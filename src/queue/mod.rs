@@ -45,6 +45,12 @@ use async_trait::async_trait;
 pub trait Payload: Clone + Send + Sync + 'static {
     /// How many bytes it holds in memory, about; the record's body too where it keeps that.
     fn held_bytes(&self) -> usize;
+
+    /// Which of these calls of one order key, in their order, say something that no later one of them says. Those that do
+    /// not may be missing among the later calls of a delivery that was opened again.
+    fn still_say(calls: &[Self]) -> Vec<bool> {
+        vec![true; calls.len()]
+    }
 }
 
 /// For an owner that does not look at what is handed out.

@@ -50,6 +50,28 @@ async fn an_older_letter_that_is_redriven_later_knows_what_has_overtaken_it() {
 }
 
 #[tokio::test]
+async fn what_was_said_long_ago_has_overtaken_a_letter_too_however_many_calls_came_since() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let mut calls = vec![("color=red size=1 plan=a", 7, rejected()), ("size=2", 7, DELIVERED)];
+    calls.push(("plan=b", 7, rejected()));
+    let since: Vec<String> = (0..1000).map(|n| format!("color=blue number {n}")).collect();
+    calls.extend(since.iter().map(|call| (call.as_str(), 7, DELIVERED)));
+    let ids = live(&queue, calls).await;
+    let later = queue.later_of("a", ids[0]);
+    assert_eq!(later.first(), Some(&(ids[1], "size=2".to_owned())));
+    assert_eq!(later.last(), Some(&(ids[1002], "color=blue number 999".to_owned())));
+    assert!(later.len() < 300, "{}", later.len());
+
+    assert_eq!(queue.redrive("a", &[ids[2]], false), 1, "it was no part of it while it was dead");
+    let again = claim(&queue, "a", 1).await.remove(0);
+    queue.settle("a", vec![(again.id, DELIVERED)]);
+    assert_eq!(queue.redrive("a", &[ids[0]], false), 1);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!(first.later[..2], ["size=2", "plan=b"]);
+}
+
+#[tokio::test]
 async fn a_letter_redriven_in_a_lane_that_came_back_survives_a_crash() {
     let place = dir(|_| {});
     let queue = place.open(&["a"]);
