@@ -98,6 +98,27 @@ pub(crate) enum Slot {
     Date(Date),
 }
 
+/// Which reserved traits a call gives, a bit each: most calls give few of them, and most questions are about the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given {
+    values: u64,
+    nulls: u64,
+}
+
+impl Given {
+    pub(crate) fn of(reserved: &[Slot]) -> Given {
+        let bits = |is_one: fn(&Slot) -> bool| {
+            reserved.iter().enumerate().fold(0, |bits, (at, slot)| bits | u64::from(is_one(slot)) << at)
+        };
+        Given {
+            values: bits(|slot| !matches!(slot, Slot::Absent | Slot::Null)),
+            nulls: bits(|slot| matches!(slot, Slot::Null)),
+        }
+    }
+}
+
+const _: () = assert!(Reserved::COUNT <= 64);
+
 /// A trait that is not reserved, or a member of a reserved object that is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Custom {
@@ -119,6 +140,7 @@ pub struct Event {
     pub(crate) timestamp_ms: i64,
     pub(crate) received_at_ms: i64,
     pub(crate) reserved: Box<[Slot]>,
+    pub(crate) given: Given,
     pub(crate) name_is_derived: bool,
     pub(crate) customs: Vec<Custom>,
     pub(crate) context: Option<u32>,
@@ -198,7 +220,19 @@ impl Event {
     /// Whether the call gave a reserved trait a value.
     #[inline]
     pub fn has(&self, reserved: Reserved) -> bool {
-        !matches!(self.reserved.get(reserved as usize), None | Some(Slot::Absent | Slot::Null))
+        self.given.values >> (reserved as u8) & 1 == 1
+    }
+
+    /// Whether the call wishes to unset a reserved trait.
+    #[inline]
+    pub(crate) fn unsets(&self, reserved: Reserved) -> bool {
+        self.given.nulls >> (reserved as u8) & 1 == 1
+    }
+
+    /// Whether the call gives a reserved trait a value, or wishes to unset it.
+    #[inline]
+    pub(crate) fn gives(&self, reserved: Reserved) -> bool {
+        (self.given.values | self.given.nulls) >> (reserved as u8) & 1 == 1
     }
 
     /// Whether `name` was put together from first and last name; then it is none of the traits that the caller sent.

@@ -10,7 +10,7 @@ mod values;
 
 use std::sync::Arc;
 
-use crate::event::{CallType, Event, Slot, Span, Warning};
+use crate::event::{CallType, Event, Given, Slot, Span, Warning};
 use crate::json::{Doc, Json, Kind};
 use crate::names::Names;
 use common::{Common, in_options};
@@ -128,6 +128,7 @@ impl Event {
         let context = context.map(Json::position);
         let integrations = integrations.map(Json::position);
         Ok(Event {
+            given: Given::of(&reserved),
             made,
             call_type,
             user_id,

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::event::{Event, Field, Slot};
+use crate::event::{Event, Field, Given, Slot};
 use crate::json::{Json, Kind, push_text};
 use crate::names::Names;
 use crate::reserved::{Found, Group, Meaning, Reserved, find};
@@ -106,6 +106,7 @@ impl Event {
             if let Some(name) = reduced.reserved.get_mut(Reserved::Name as usize) {
                 *name = Slot::Absent;
             }
+            reduced.given = Given::of(&reduced.reserved);
         }
         if !took {
             return Left::Whole;

@@ -12,13 +12,18 @@ pub(super) fn group_value<'a>(
     group: Group,
     reserved: &[(Reserved, &'static str)],
 ) -> Option<Value<'a>> {
-    let mut members = Vec::new();
-    for (one, member) in reserved {
+    let given = reserved.iter().filter(|(one, _)| event.gives(*one));
+    let count = given.clone().count() + event.group_customs(group).count();
+    if count == 0 {
+        return None;
+    }
+    let mut members = Vec::with_capacity(count);
+    for (one, member) in given {
         if let Some(value) = Value::from_field(event.reserved(*one)) {
             members.push((Cow::Borrowed(*member), value));
         }
     }
     let customs = event.group_customs(group);
     members.extend(customs.map(|(key, json)| (Cow::Borrowed(key), Value::from_json(json))));
-    (!members.is_empty()).then_some(Value::Object(members))
+    Some(Value::Object(members))
 }

@@ -467,7 +467,7 @@ impl<'a> Scope<'a> {
 
     fn is_null(&self, source: &Source) -> bool {
         match (source, self.event) {
-            (Source::Reserved(reserved), Some(event)) => event.reserved(*reserved) == Field::Null,
+            (Source::Reserved(reserved), Some(event)) => event.unsets(*reserved),
             (Source::Named(id), Some(event)) => event.named(*id).is_some_and(Json::is_null),
             _ => false,
         }

@@ -212,6 +212,9 @@ impl Rest {
 
     fn hand_out_traits<'a>(&'a self, scope: &Scope<'a>, event: &'a Event, buffers: &mut [FieldBuffer]) {
         for Scalar { reserved, name, accepts } in &self.scalars {
+            if !event.gives(*reserved) {
+                continue;
+            }
             let field = event.reserved(*reserved);
             let derived = *reserved == Reserved::Name && event.name_is_derived();
             if derived || !kind_of(field).is_some_and(|kind| accepts.has(kind)) {
@@ -221,7 +224,7 @@ impl Rest {
                 self.hand(scope, 0, *name, *name, &value, buffers);
             }
         }
-        for reserved in self.nulls.iter().filter(|reserved| event.reserved(**reserved) == Field::Null) {
+        for reserved in self.nulls.iter().filter(|reserved| event.unsets(**reserved)) {
             self.hand_null(scope, *reserved, buffers);
         }
         let named = self.placed.iter().filter_map(|id| event.named(*id));
@@ -312,9 +315,7 @@ impl Rest {
         members: &[(Reserved, &'static str)],
         placed: &[u32],
     ) -> Option<Value<'a>> {
-        if !event.has_group_customs(group)
-            && members.iter().all(|(one, _)| event.reserved(*one) == Field::Absent)
-        {
+        if !event.has_group_customs(group) && !members.iter().any(|(one, _)| event.gives(*one)) {
             return None;
         }
         let value = group_value(event, group, members)?;

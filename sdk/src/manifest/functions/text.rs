@@ -203,7 +203,8 @@ pub(super) fn other_words<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64)
 pub(super) fn e164<'a>(input: Value<'a>, _args: &[Arg<'a>], _now_ms: i64) -> Option<Value<'a>> {
     let text = accept(input)?;
     let rest = text.trim().strip_prefix('+').filter(|rest| !rest.contains("(0)"))?;
-    let mut out = String::from("+");
+    let mut out = String::with_capacity(rest.len() + 1);
+    out.push('+');
     for c in rest.chars() {
         match c {
             '0'..='9' => out.push(c),
