@@ -26,6 +26,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 const ALARM_EVERY: Duration = Duration::from_secs(60);
 /// How often segments are looked at that may go.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
+/// The same while space is short: what may go then is what calls are refused for.
+const RETAIN_PRESSED: Duration = Duration::from_millis(250);
 
 /// Tells the keeper's thread that there is something to do.
 #[derive(Default)]
@@ -277,7 +279,8 @@ pub fn run<T: Payload>(shared: &Arc<Shared<T>>) {
     let mut alarm = Alarm::default();
     loop {
         let failed = shared.stalled.load(Ordering::SeqCst);
-        let Some(changed) = shared.bell.wait(if failed { AFTER_FAILURE } else { RETAIN_EVERY }) else {
+        let retain_every = if shared.journal.is_pressed() { RETAIN_PRESSED } else { RETAIN_EVERY };
+        let Some(changed) = shared.bell.wait(if failed { AFTER_FAILURE } else { retain_every }) else {
             return;
         };
         if (changed || failed) && !shared.bell.pause(if failed { AFTER_FAILURE } else { GATHER }) {
@@ -292,7 +295,7 @@ pub fn run<T: Payload>(shared: &Arc<Shared<T>>) {
         }
         let mut keeper = shared.keeper();
         keeper.checkpoint(shared);
-        if retained.elapsed() >= RETAIN_EVERY {
+        if retained.elapsed() >= retain_every {
             keeper.retain(shared);
             shared.blocks.tidy();
             retained = Instant::now();
