@@ -27,16 +27,20 @@ struct Load {
     users: u64,
     /// How many bytes each call has besides its names.
     padding: usize,
+    /// How many destinations are down.
+    dark: usize,
 }
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let calls = numbers.next().unwrap_or(1_000_000);
     let rate = numbers.next().unwrap_or(40_000);
-    let small = Load { name: "a user a call, 0.5 KB", calls, batch: 100, users: u64::MAX, padding: 300 };
+    let small =
+        Load { name: "a user a call, 0.5 KB", calls, batch: 100, users: u64::MAX, padding: 300, dark: 1 };
     let hot = Load { name: "100 users, 0.5 KB", users: 100, ..small };
     let large = Load { name: "a user a call, 30 KB", calls: calls / 20, batch: 16, padding: 30_000, ..small };
-    for load in [&small, &hot, &large] {
+    let wide = Load { name: "a user a call, 0.5 KB, twenty down", calls: calls / 3, dark: 20, ..small };
+    for load in [&small, &hot, &large, &wide] {
         measure(load, rate);
     }
 }
@@ -48,8 +52,8 @@ fn measure(load: &Load, rate: u64) {
         "accepted", "calls/s", "dark waits", "well waits", "resident MB"
     );
     let sandbox = counting_sandbox();
-    sandbox.script(&json!([{"host": "dark.example.com", "status": 500}]));
-    let service = Service::new(&format!("http://{}", sandbox.address), &destinations());
+    sandbox.script(&json!([{"host": "dark*.example.com", "status": 500}]));
+    let service = Service::new(&format!("http://{}", sandbox.address), &destinations(load.dark));
     let fanout = service.serve();
     let accepted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
@@ -57,7 +61,7 @@ fn measure(load: &Load, rate: u64) {
     let row = |pid| {
         let calls = accepted.load(Ordering::Relaxed);
         let a_second = calls as f64 / begin.elapsed().as_secs_f64();
-        let (dark, well) = (pending(&service, "dark"), pending(&service, "well"));
+        let (dark, well) = (pending(&service, "dark0"), pending(&service, "well"));
         let resident = megabytes(pid, "VmRSS:");
         println!("{calls:>10} {a_second:>12.0} {dark:>12} {well:>12} {resident:>14.0}");
     };
@@ -91,9 +95,9 @@ fn measure(load: &Load, rate: u64) {
     let fanout = restart(&service, "SIGTERM");
     sandbox.recover();
     let start = Instant::now();
-    let waiting = pending(&service, "dark");
-    let first = wait_until(|| pending(&service, "dark") < waiting, start);
-    let last = wait_until(|| pending(&service, "dark") == 0, start);
+    let waiting = pending(&service, "dark0");
+    let first = wait_until(|| pending(&service, "dark0") < waiting, start);
+    let last = wait_until(|| pending(&service, "dark0") == 0, start);
     let a_second = waiting as f64 / last.saturating_sub(first).as_secs_f64();
     let (first, last) = (first.as_secs_f64(), last.as_secs_f64());
     println!("{:>10} first after {first:.1} s, all after {last:.1} s: {a_second:.0} calls/s", "delivered");
@@ -123,14 +127,14 @@ fn counting_sandbox() -> Sandbox {
     Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
 }
 
-fn destinations() -> String {
-    let table = |name: &str| {
+fn destinations(dark: usize) -> String {
+    let table = |name: String| {
         format!(
             "[destinations.{name}]\nadapter = \"webhook\"\n\
              settings = {{ url = \"https://{name}.example.com/in\", max_batch = 100 }}\n"
         )
     };
-    ["dark", "well"].map(table).concat()
+    (0..dark).map(|number| format!("dark{number}")).chain(["well".to_owned()]).map(table).collect()
 }
 
 /// Sends its share of the calls, no faster than its share of the rate.
