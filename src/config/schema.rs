@@ -415,7 +415,7 @@ pub static DELIVERY: Table = Table {
             "max_backlog",
             Kind::Count(1, 1_000_000_000_000),
             Absent::Means("as many as the disk holds"),
-            "How many calls may wait for it. Beyond that the oldest that were never tried are given up, as dead letters of the reason `backlog`, which can be sent again as long as they are retained.",
+            "How many calls may wait for it. Beyond that the oldest that are not under way are given up, as dead letters of the reason `backlog`, which can be sent again as long as they are retained.",
         ),
         key(
             "linger",

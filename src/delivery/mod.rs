@@ -54,7 +54,7 @@ pub struct Policy {
     pub linger: Option<Duration>,
     /// A rate to keep beside those that the adapter knows; default none.
     pub rate_limit: Option<Rate>,
-    /// How many calls may wait, with those under way; beyond it the oldest that are not begun are given up. Default no
+    /// How many calls may wait, with those under way; beyond it the oldest that are not are given up. Default no
     /// limit.
     pub max_backlog: Option<u64>,
 }

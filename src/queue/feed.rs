@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::blocks::Decoded;
 use super::codes::UNDECODABLE;
 use super::journal::Stored;
+use super::lane::backlog::Shed;
 use super::lane::{Claim, Lane};
 use super::left::Search;
 use super::runs::Run;
@@ -132,14 +133,14 @@ impl<T: Clone> Feed<T> {
         self.run.map_or(end, |run| run.end.min(end))
     }
 
-    /// Ends the oldest deliveries that are not begun as dead letters of a code, at most so many; hands out how many, and
+    /// Ends the oldest deliveries that are not in flight as dead letters of a code, at most so many; hands out how many, and
     /// what is to be done to come to more of them.
     pub fn shed(&mut self, newest: &Newest<T>, count: usize, number: u8, wall_ms: i64) -> (usize, Step) {
         let ended = self.lane.shed(count, number);
         let shed = ended.len();
-        let row = |(seq, slot): (u64, Slot)| {
+        let row = |Shed { seq, slot, attempts }: Shed| {
             let Slot { order_key, received_at_ms } = slot;
-            let dead = Dead::default();
+            let dead = Dead { attempts, ..Dead::default() };
             (seq, Some(DeadRow { seq, number, at_ms: wall_ms, order_key, received_at_ms, dead }))
         };
         self.dead.extend(ended.into_iter().map(row));

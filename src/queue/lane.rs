@@ -8,7 +8,7 @@
 //! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
 
 pub mod account;
-mod backlog;
+pub mod backlog;
 mod gates;
 mod leaving;
 pub mod redrive;

@@ -213,7 +213,7 @@ pub const BACKLOG: &str = "backlog";
 /// What a lane may keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneLimits {
-    /// How many of its deliveries may be unfinished. Beyond it the oldest that are not begun become dead letters of the
+    /// How many of its deliveries may be unfinished. Beyond it the oldest that are not in flight become dead letters of the
     /// code `backlog`, whose calls are kept as long as they are retained, and not longer. Default no limit.
     pub max_backlog: Option<u64>,
 }

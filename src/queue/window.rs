@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::chunks;
-use super::codes::{GAP, UNREAD, WAITING};
+use super::codes::{GAP, RETRY, UNREAD, WAITING};
 
 /// Sizes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl Window {
     pub fn unclaimed(&mut self) -> impl Iterator<Item = (u64, Slot)> + '_ {
         let low = self.low();
         (low..self.next)
-            .filter(|seq| self.state(*seq) == WAITING)
+            .filter(|seq| matches!(self.state(*seq), WAITING | RETRY))
             .filter_map(|seq| self.slot(seq).map(|slot| (seq, slot)))
     }
 

@@ -191,7 +191,7 @@ async fn run(course: Course) {
         let end = if new.is_empty() { ends.next() } else { Some(ends.next().unwrap_or(End::Stop(5000))) };
         let counts = rig.run(queue, end, &mut wishes).await;
         let mut record = rig.vendor.record();
-        // What is not begun may be given up for a long backlog at any time.
+        // What is not in flight may be given up for a long backlog at any time.
         record.check(&users, max_backlog.is_none());
         match end {
             Some(End::Crash(_)) => crashed.push(record.run),

@@ -1,5 +1,6 @@
 //! How a lane ends what it was not asked to try: the oldest of a backlog that is too long, or everything.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 
 use super::Lane;
@@ -7,43 +8,58 @@ use super::gates::{Gate, Gates, Phase};
 use crate::queue::codes::{UNREAD, WAITING};
 use crate::queue::window::Slot;
 
+/// A delivery that was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shed {
+    /// Its sequence.
+    pub seq: u64,
+    /// What was kept of it.
+    pub slot: Slot,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
 impl Lane {
-    /// Ends the oldest deliveries that are not begun with a code, at most so many. Hands them out; fewer
+    /// Ends the oldest deliveries that are not in flight with a code, at most so many. Hands them out; fewer
     /// than asked for when there are no more among those that are taken in, or when older ones are left in the journal.
-    pub fn shed(&mut self, count: usize, code: u8) -> Vec<(u64, Slot)> {
+    pub fn shed(&mut self, count: usize, code: u8) -> Vec<Shed> {
         let oldest_left = self.left.values().map(|left| left.from).min().unwrap_or(u64::MAX);
         let parked = self.parked.iter().map(|(seq, slot)| (*seq, *slot));
-        let mut unbegun: Vec<(u64, Slot)> = parked
+        let mut idle: Vec<Shed> = parked
             .chain(self.window.unclaimed())
-            .filter(|(seq, slot)| *seq < oldest_left && is_unbegun(&self.gates, *seq, *slot))
+            .filter(|(seq, _)| *seq < oldest_left)
             // Somebody asked for these.
             .filter(|(seq, _)| !self.redriven.contains_key(seq))
+            .filter_map(|(seq, slot)| idle(&self.gates, seq, slot))
             .take(count)
             .collect();
-        unbegun.sort_unstable_by_key(|(seq, _)| *seq);
-        for (seq, slot) in &unbegun {
-            self.drop_unbegun(*seq, slot.order_key, code);
+        idle.sort_unstable_by_key(|shed| shed.seq);
+        for Shed { seq, slot, .. } in &idle {
+            self.drop_idle(*seq, slot.order_key, code);
             if self.left.contains_key(&slot.order_key) {
                 self.feed_soon(slot.order_key);
             }
         }
-        if !unbegun.is_empty() {
+        if !idle.is_empty() {
             let mut ready = std::mem::take(&mut self.ready);
             ready.retain(|seq| self.is_ready(*seq));
             self.ready = ready;
+            let mut retries = std::mem::take(&mut self.retries);
+            retries.retain(|Reverse((_, seq))| self.slot(*seq).is_some());
+            self.retries = retries;
             self.retire();
         }
-        if unbegun.len() < count
+        if idle.len() < count
             && let Some((order_key, _)) = self.left.iter().min_by_key(|(_, left)| left.from)
         {
             // They are the oldest now.
             let order_key = *order_key;
             self.feed_soon(order_key);
         }
-        unbegun
+        idle
     }
 
-    fn drop_unbegun(&mut self, seq: u64, order_key: u64, code: u8) {
+    fn drop_idle(&mut self, seq: u64, order_key: u64, code: u8) {
         if self.parked.contains_key(&seq) || self.redriven.contains_key(&seq) {
             self.delta.rows.insert(seq, None);
         }
@@ -102,8 +118,11 @@ impl Lane {
     }
 }
 
-/// Whether nothing has been tried of a delivery that is taken in and not claimed.
-fn is_unbegun(gates: &Gates, seq: u64, slot: Slot) -> bool {
-    let Some(gate) = gates.get(&slot.order_key) else { return false };
-    gate.head != seq || (gate.phase == Phase::Ready && gate.attempts == 0)
+/// A delivery that is taken in, unless it is in flight.
+fn idle(gates: &Gates, seq: u64, slot: Slot) -> Option<Shed> {
+    let gate = gates.get(&slot.order_key)?;
+    match gate.head == seq {
+        false => Some(Shed { seq, slot, attempts: 0 }),
+        true => (gate.phase != Phase::InFlight).then_some(Shed { seq, slot, attempts: gate.attempts }),
+    }
 }

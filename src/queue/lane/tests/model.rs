@@ -256,20 +256,22 @@ impl World {
         true
     }
 
-    /// Exactly the oldest that were not begun are ended, of those that are not left in the journal.
+    /// Exactly the oldest that are not in flight are ended, of those that are not left in the journal.
     fn shed(&mut self, count: usize) {
         let left = self.lane.left.values().map(|left| left.from).min().unwrap_or(u64::MAX);
-        let begun = |seq: &u64| {
-            self.in_flight.contains_key(seq)
-                || self.attempts.get(seq).is_some_and(|attempts| *attempts > 0)
-                || self.lane.gates.values().any(|gate| gate.head == *seq && gate.phase == Phase::Retry)
-        };
         let known = self.journal.iter().map(|(seq, _)| *seq).filter(|seq| *seq < self.lane.next().min(left));
-        let oldest: Vec<_> = known.filter(|seq| !self.final_now.contains_key(seq) && !begun(seq)).collect();
-        let oldest: Vec<_> =
-            oldest.into_iter().filter(|seq| !self.lane.redriven.contains_key(seq)).take(count).collect();
-        assert_eq!(self.lane.shed(count, BACKLOG).len(), oldest.len());
-        self.final_now.extend(oldest.into_iter().map(|seq| (seq, BACKLOG)));
+        let is_idle = |seq: &u64| {
+            !self.final_now.contains_key(seq)
+                && !self.in_flight.contains_key(seq)
+                && !self.lane.redriven.contains_key(seq)
+        };
+        let oldest: Vec<_> = known.filter(is_idle).take(count).collect();
+        let shed = self.lane.shed(count, BACKLOG);
+        assert_eq!(shed.iter().map(|shed| shed.seq).collect::<Vec<_>>(), oldest);
+        for seq in oldest {
+            self.final_now.insert(seq, BACKLOG);
+            self.due.remove(&seq);
+        }
     }
 
     fn claim(&mut self) -> Option<u64> {
