@@ -52,6 +52,8 @@ impl Cause {
 pub struct Signs {
     /// It dealt with at least one event: took it or refused it for what it holds.
     pub dealt: bool,
+    /// It took at least one: a refusal for what an event holds may come before anybody looks at the credentials.
+    pub taken: bool,
     /// It asked for fewer requests, for so long if it said so.
     pub throttled: Option<Option<Duration>>,
     /// It refused the credentials.
@@ -262,16 +264,19 @@ impl Gate {
     fn observe_probe(&mut self, signs: Signs, now: Instant, random: f64) -> Option<Change> {
         let State::Probed { cause, failures, .. } = self.state else { return None };
         if signs.dealt && !signs.unauthorised {
-            *self = Gate { vouched: Some(now), ..Gate::new() };
+            let vouched = if signs.taken { Some(now) } else { self.vouched };
+            *self = Gate { vouched, ..Gate::new() };
             return Some(Change::Opened);
         }
         let failures = failures.saturating_add(1);
-        let somebody_new = signs.unauthorised && !signs.refused_again;
-        let is_quick = somebody_new && cause == Cause::Suspected && failures < VOUCHED_PROBES;
-        if is_quick && self.is_vouched_for(now) {
-            self.state = State::Probed { cause, next: now, under_way: false, failures };
+        let is_doubted = signs.unauthorised && cause == Cause::Suspected && failures < VOUCHED_PROBES;
+        if is_doubted && self.is_vouched_for(now) {
+            // Where nobody else's was there to be tried, somebody's may come.
+            let wait = if signs.refused_again { FIRST_PROBE } else { Duration::ZERO };
+            self.state = State::Probed { cause, next: now + wait, under_way: false, failures };
             return None;
         }
+        let failures = if cause == Cause::Suspected && signs.unauthorised { 1 } else { failures };
         let standard = Backoff::UNAUTHORISED.half_jitter(failures, random);
         let wait = signs.throttled.flatten().map_or(standard, |asked| asked.max(FIRST_PROBE));
         let confirmed = cause != Cause::Unauthorised && signs.unauthorised;
@@ -323,9 +328,15 @@ impl Gate {
 mod tests {
     use super::*;
 
-    const NOTHING: Signs =
-        Signs { dealt: false, throttled: None, unauthorised: false, refused_again: false, failed: None };
-    const GOOD: Signs = Signs { dealt: true, ..NOTHING };
+    const NOTHING: Signs = Signs {
+        dealt: false,
+        taken: false,
+        throttled: None,
+        unauthorised: false,
+        refused_again: false,
+        failed: None,
+    };
+    const GOOD: Signs = Signs { dealt: true, taken: true, ..NOTHING };
     const FAILED: Signs = failed_for(1);
     const REFUSED: Signs = Signs { unauthorised: true, ..NOTHING };
 
@@ -424,17 +435,24 @@ mod tests {
         gate.probe_sent();
         let confirmed = Some(Change::Closed(Cause::Unauthorised));
         assert_eq!(gate.observe(REFUSED, true, at(start, 5), 0.5), confirmed);
-        assert!(matches!(gate.permit(at(start, 5)), Permit::NotBefore(until) if until > at(start, 20)));
-        // One of whom it is known already says nothing for the others.
+        let (soon, late) = (at(start, 20), at(start, 36));
+        assert!(
+            matches!(gate.permit(at(start, 5)), Permit::NotBefore(until) if soon < until && until < late)
+        );
+        // One of whom it is known already says nothing for the others, who may come in a moment.
         gate.probe_sent();
         gate.observe(GOOD, true, at(start, 100), 0.5);
         gate.observe(REFUSED, false, at(start, 100), 0.5);
         gate.probe_sent();
         let again = Signs { refused_again: true, ..REFUSED };
-        assert_eq!(gate.observe(again, true, at(start, 100), 0.5), confirmed);
-        // Nor does what was long ago.
+        assert_eq!(gate.observe(again, true, at(start, 100), 0.5), None);
+        assert_eq!(gate.permit(at(start, 100)), Permit::NotBefore(at(start, 101)));
+        // Nor does what was long ago, or what was refused for what it holds.
         gate.probe_sent();
         gate.observe(GOOD, true, at(start, 200), 0.5);
+        gate.observe(REFUSED, false, at(start, 299), 0.5);
+        gate.probe_sent();
+        gate.observe(Signs { taken: false, ..GOOD }, true, at(start, 299), 0.5);
         gate.observe(REFUSED, false, at(start, 300), 0.5);
         assert_eq!(gate.permit(at(start, 300)), Permit::NotBefore(at(start, 301)));
     }

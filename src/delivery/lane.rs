@@ -68,6 +68,8 @@ pub(super) struct Lane {
     suspects: Suspects,
     /// Whose event was the last probe: another's is a better witness.
     last_probe: Option<u64>,
+    /// When events were first put by since the last probe, so that others come.
+    put_by_at: Option<Instant>,
     last_error: Option<LastError>,
     queue_closed: bool,
 }
@@ -112,6 +114,7 @@ impl Lane {
             own_time,
             kept,
             last_probe: None,
+            put_by_at: None,
             work,
             standing,
             trickle,
@@ -336,13 +339,14 @@ impl Lane {
             let now = Instant::now().into_std();
             match self.permit(now) {
                 Permit::NotBefore(_) | Permit::Probing => return,
-                Permit::Probe if self.only_refused_wait() => return self.put_by(),
+                Permit::Probe if self.only_refused_wait() && self.may_put_by() => return self.put_by(),
                 Permit::Probe => {
                     let (suspects, last) = (&self.suspects, self.last_probe);
                     let (items, tickets) = self.waiting.take_one(|Ticket { order_key, attempt, .. }| {
                         (suspects.is_refused(*order_key), last == Some(*order_key), *attempt)
                     });
                     self.last_probe = tickets.first().map(|ticket| ticket.order_key);
+                    self.put_by_at = None;
                     self.gate.probe_sent();
                     self.send(items, tickets, true);
                 }
@@ -484,8 +488,15 @@ impl Lane {
         self.waiting.len() >= PROBE_CHOICE && self.waiting.tickets().all(is_refused)
     }
 
+    /// Until the first that were put by come again: then all that may go are of refused users, and one of them has to do.
+    fn may_put_by(&self) -> bool {
+        let most = Duration::from_millis(PUT_BY_MS.unsigned_abs());
+        self.put_by_at.is_none_or(|at| at.elapsed() < most)
+    }
+
     /// Gives back what waits, for a while, so that others come.
     fn put_by(&mut self) {
+        self.put_by_at.get_or_insert_with(Instant::now);
         let at_ms = self.work.services.clock.now_ms().saturating_add(PUT_BY_MS);
         let mut settled = Settlement::default();
         self.waiting.clear().into_iter().for_each(|ticket| settled.wait(ticket.id, at_ms));

@@ -76,6 +76,7 @@ pub fn signs(verdicts: &[Verdict], mut order_keys: impl Iterator<Item = u64>) ->
         let several = order_keys.any(|other| other != order_key);
         signs.failed = Some(Failed { order_key, several });
     }
+    signs.taken = verdicts.iter().any(is_taken);
     for verdict in verdicts {
         match verdict.outcome {
             Outcome::Delivered | Outcome::Submitted | Outcome::Rejected => signs.dealt = true,
@@ -269,7 +270,7 @@ mod tests {
             (vec![retry(), Outcome::Rejected], Signs { dealt: true, ..open }),
             (
                 vec![Outcome::Unauthorised, Outcome::Delivered],
-                Signs { dealt: true, unauthorised: true, ..open },
+                Signs { dealt: true, taken: true, unauthorised: true, ..open },
             ),
             (vec![throttled(3), throttled(9), throttled(1)], Signs { throttled: secs(9), ..open }),
             (

@@ -1,7 +1,7 @@
 //! Dead letters of the local queue: reading them, opening them again, deleting them, and what has overtaken one that is
 //! opened again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::codes::{DELIVERED, SUBMITTED, SUPPRESSED, UNREAD, WAITING};
@@ -26,6 +26,8 @@ const NEAR: usize = 16 << 10;
 #[derive(Default)]
 pub struct Trail {
     keys: HashMap<u64, Vec<u64>>,
+    /// Order keys of which so many were open that some are not among them: these may be taken by now.
+    lacking: HashSet<u64>,
     /// What was read: from this sequence on,
     from: u64,
     /// and below this one.
@@ -46,6 +48,7 @@ impl<T: Clone> Cell<T> {
     pub fn forget_trail(&self) {
         if self.state().lane.redriven().0.is_none() {
             *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = Trail::default();
+            self.reopened.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 }
@@ -127,15 +130,19 @@ impl<T: Payload> Shared<T> {
             self.come_to(cell, last.seq);
         }
         let mut feed = cell.state();
-        let mut opened = 0;
+        let mut opened = Vec::new();
         for letter in letters {
-            let seq = letter.seq;
+            let Letter { seq, order_key, .. } = letter;
             if feed.lane.redrive(letter) {
                 feed.dead.push((seq, None));
-                opened += 1;
+                opened.push(order_key);
             }
         }
         drop(feed);
+        let mut reopened = cell.reopened.lock().unwrap_or_else(PoisonError::into_inner);
+        reopened.extend(opened.iter().copied());
+        drop(reopened);
+        let opened = opened.len();
         // If it fails it is tried again, and what was opened stays so.
         keeper.checkpoint(self);
         drop(keeper);
@@ -216,10 +223,17 @@ impl<T: Payload> Shared<T> {
     /// Reads on where the trail ends, or again from the oldest delivery on where it lacks this order key.
     fn trail<'c>(&self, cell: &'c Cell<T>, head: &Head) -> Result<MutexGuard<'c, Trail>, Unread> {
         let mut trail = cell.trail.lock().unwrap_or_else(PoisonError::into_inner);
+        let reopened = std::mem::take(&mut *cell.reopened.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in reopened {
+            if trail.lacking.remove(&key) {
+                trail.keys.remove(&key);
+            }
+        }
         let was_read = (trail.from..trail.read_to).contains(&head.seq);
         if !trail.keys.contains_key(&head.order_key) || !was_read {
             let (lowest, keys) = cell.state().lane.redriven();
             trail.keys = keys.into_iter().chain([head.order_key]).map(|key| (key, Vec::new())).collect();
+            trail.lacking.clear();
             trail.from = lowest.map_or(head.seq, |lowest| lowest.min(head.seq));
             trail.read_to = trail.from;
         }
@@ -229,14 +243,19 @@ impl<T: Payload> Shared<T> {
                 return Ok(trail);
             }
             block.iter().for_each(|(head, _)| trail.note(head));
-            for seqs in trail.keys.values_mut().filter(|seqs| seqs.len() > MOST_LATER) {
-                *seqs = self.thinned(cell, seqs)?;
+            let Trail { keys, lacking, .. } = &mut *trail;
+            for (key, seqs) in keys.iter_mut().filter(|(_, seqs)| seqs.len() > MOST_LATER) {
+                let (matter, is_whole) = self.thinned(cell, seqs)?;
+                *seqs = matter;
+                if !is_whole {
+                    lacking.insert(*key);
+                }
             }
         }
     }
 
     /// Of very many later calls of one order key, those that matter.
-    fn thinned(&self, cell: &Cell<T>, seqs: &[u64]) -> Result<Vec<u64>, Unread> {
+    fn thinned(&self, cell: &Cell<T>, seqs: &[u64]) -> Result<(Vec<u64>, bool), Unread> {
         let (mut near, mut taken, mut payloads, mut open) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for seq in seqs.iter().copied() {
             match self.standing(cell, seq)? {
@@ -257,16 +276,19 @@ impl<T: Payload> Shared<T> {
         // What the vendor has counts before what it may get.
         let newest = |seqs: &mut Vec<u64>, most: usize| drop(seqs.drain(..seqs.len().saturating_sub(most)));
         newest(&mut matter, KEPT_LATER);
+        let is_whole = open.len() <= KEPT_LATER - matter.len();
         newest(&mut open, KEPT_LATER - matter.len());
         matter.extend(open);
         matter.sort_unstable();
-        Ok(matter)
+        Ok((matter, is_whole))
     }
 
     /// What a vendor has of a delivery of the lane.
     fn standing(&self, cell: &Cell<T>, seq: u64) -> Result<Standing, StoreError> {
         let feed = cell.state();
-        let in_window = feed.lane.has(seq).then(|| feed.lane.state(seq));
+        // What lies ahead of it after a restart is known on disk only.
+        let is_known = feed.lane.has(seq) && seq < feed.lane.next();
+        let in_window = is_known.then(|| feed.lane.state(seq));
         drop(feed);
         let state = match in_window {
             Some(state) => state,

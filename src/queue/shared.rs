@@ -52,6 +52,8 @@ pub struct Cell<T> {
     pub max_backlog: AtomicU64,
     /// What has overtaken deliveries that were opened again.
     pub trail: Mutex<Trail>,
+    /// Order keys of what was opened again since the trail was last looked at.
+    pub reopened: Mutex<std::collections::HashSet<u64>>,
     state: Mutex<Feed<T>>,
 }
 
@@ -269,6 +271,7 @@ impl<T: Payload> Shared<T> {
             trouble: Trouble::default(),
             max_backlog: AtomicU64::new(u64::MAX),
             trail: Mutex::default(),
+            reopened: Mutex::default(),
             state: Mutex::new(Feed::new(state, run, self.behind_bytes)),
         };
         cell.needs(needed);

@@ -339,3 +339,89 @@ async fn quick_refusals_do_not_make_what_is_taken_look_slow() {
     bench.queue.drained().await;
     assert_eq!(bench.vendor.most_at_once.lock().unwrap().1, 16);
 }
+
+/// How many of so many users, all of whom are refused, are taken once the vendor takes the credentials again.
+async fn taken_of_refused(users: u64) -> u64 {
+    let limits =
+        Limits { items: 512, bytes: 1 << 20, linger: Duration::ZERO, concurrency: None, rates: Vec::new() };
+    let mut bench = bench_with(limits, |(_, at, _)| {
+        Play::All(5, if *at < 60_000 { Outcome::Unauthorised } else { Outcome::Delivered })
+    });
+    (0..users).for_each(|user| bench.add_numbered(user));
+    bench.go().await;
+    bench.until(24 * HOUR).await;
+    bench.counts.of("delivered", "")
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_users_are_refused_one_of_them_is_the_probe_where_there_is_nobody_else() {
+    for users in [255, 256, 257, 512] {
+        assert_eq!(taken_of_refused(users).await, users);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn now_and_then_a_user_who_is_refused_alone_closes_a_lane_that_keeps_up_for_a_moment_only() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    bench.spec.policy.retry_for = Duration::from_secs(600);
+    bench.go().await;
+    let mut closed_ms = 0;
+    for tick in 1..1200 {
+        bench.until(tick * 100).await;
+        if tick % 5 == 0 {
+            bench.add_numbered(tick);
+        }
+        if tick % 200 == 103 {
+            add_bad(&bench, tick);
+        }
+        if bench.status().closed.is_some() {
+            closed_ms += 100;
+        }
+    }
+    assert!(!bench.counts.closed.lock().unwrap().contains(&("unauthorised", true)));
+    assert!(closed_ms < 10_000, "{closed_ms} ms of 120,000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_refused_users_one_after_the_other_do_not_close_it_for_many_minutes() {
+    let limits =
+        Limits { items: 1, bytes: 100, linger: Duration::ZERO, concurrency: Some(1), rates: Vec::new() };
+    let mut bench = bench_with(limits, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    bench.spec.policy.retry_for = Duration::from_secs(600);
+    bench.go().await;
+    add_bad(&bench, 0);
+    bench.until(500).await;
+    bench.add_numbered(1);
+    bench.until(5000).await;
+    (1..15).for_each(|user| add_bad(&bench, user));
+    let (mut longest, mut since) = (0, None);
+    for second in 6..2000 {
+        bench.until(second * 1000).await;
+        bench.add_numbered(second);
+        match (bench.status().closed.is_some(), since) {
+            (true, None) => since = Some(second),
+            (true, Some(from)) => longest = longest.max(second - from),
+            (false, _) => since = None,
+        }
+    }
+    assert!(longest < 60, "{longest} s");
+}
+
+/// Some vendors look at what an event holds before they look at the credentials.
+#[tokio::test(start_paused = true)]
+async fn what_is_rejected_for_what_it_holds_does_not_vouch_for_revoked_credentials() {
+    let mut bench = bench(1, |(_, _, users)| {
+        Play::All(5, if users[0].starts_with("bad") { Outcome::Rejected } else { Outcome::Unauthorised })
+    });
+    bench.spec.policy.retry_for = Duration::from_secs(1800);
+    bench.go().await;
+    for second in 1..3600 {
+        bench.until(second * 1000).await;
+        (0..5).for_each(|n| bench.add_numbered(second * 10 + n));
+        add_bad(&bench, second);
+    }
+    bench.until(2 * HOUR).await;
+    assert_eq!(bench.counts.of("dead", "expired"), 0);
+    let requests = bench.vendor.times().len();
+    assert!(requests < 10_000, "{requests}, of which 3,599 are answered for what they hold");
+}

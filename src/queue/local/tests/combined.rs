@@ -482,3 +482,122 @@ async fn nothing_is_lost_nor_overtaken_in_a_storm() {
         storm(seed).await;
     }
 }
+
+
+// ---- review ----
+
+/// R5: what was open when there were too many later calls is dropped, and is not looked for again once it was taken.
+#[tokio::test]
+async fn review_what_was_redriven_meanwhile_has_overtaken_an_older_letter_however_many_calls_came_since() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let mut calls = vec![
+        ("hello", 7, rejected()),
+        ("size=1", 7, rejected()),
+        ("size=2", 7, rejected()),
+        ("other", 8, rejected()),
+    ];
+    let since: Vec<String> = (0..300).map(|n| format!("n{n}=1")).collect();
+    calls.extend(since.iter().map(|call| (call.as_str(), 7, rejected())));
+    let ids = live(&queue, calls).await;
+    // Another user's is tried again for a while.
+    assert_eq!(queue.redrive("a", &[ids[3]], false), 1);
+    let other = claim(&queue, "a", 1).await.remove(0);
+    let at_ms = place.now_ms() + 3_600_000;
+    queue.settle("a", vec![(other.id, Settled::Later { at_ms, since_ms: 0, reason: "busy".into() })]);
+    for number in [0, 2] {
+        assert_eq!(queue.redrive("a", &[ids[number]], false), 1);
+        let again = claim(&queue, "a", 1).await.remove(0);
+        assert_eq!(again.id, ids[number]);
+        queue.settle("a", vec![(again.id, DELIVERED)]);
+    }
+    assert_eq!(queue.redrive("a", &[ids[1]], false), 1);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
+}
+
+/// R5b: the same with a backlog: calls that wait when a letter is opened again are delivered after it.
+#[tokio::test]
+async fn review_a_backlog_that_was_delivered_since_has_overtaken_a_letter() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let calls = vec![("hello", 7, rejected()), ("size=1", 7, rejected()), ("other", 8, rejected())];
+    let ids = live(&queue, calls).await;
+    queue.append(vec![entry("size=2", 7, 1_000)]).await.unwrap();
+    for n in 0..230 {
+        queue.append(vec![entry("color=blue", 7, 2_000 + n)]).await.unwrap();
+    }
+    for n in 0..100 {
+        queue.append(vec![entry("color=red", 7, 3_000 + n)]).await.unwrap();
+    }
+    assert_eq!(queue.redrive("a", &[ids[0], ids[2]], false), 2);
+    let mut left = 333;
+    while left > 0 {
+        for one in claim(&queue, "a", 1).await {
+            let later = one.payload == "other";
+            let at_ms = place.now_ms() + 3_600_000;
+            let busy = Settled::Later { at_ms, since_ms: 0, reason: "busy".into() };
+            queue.settle("a", vec![(one.id, if later { busy } else { DELIVERED })]);
+            left -= 1;
+        }
+    }
+    assert_eq!(queue.redrive("a", &[ids[1]], false), 1);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later.first().map(String::as_str)), ("size=1", Some("size=2")));
+}
+
+/// R6: after a crash the lane has not come to what it has delivered before.
+#[tokio::test]
+async fn review_after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let ids = live(&queue, vec![("size=1", 7, rejected())]).await;
+    let fill = |range: std::ops::Range<u64>| -> Vec<Entry<String>> {
+        range.map(|n| entry(&format!("call {n}"), 1_000 + n, 1_000 + n)).collect()
+    };
+    let mut calls = fill(0..4200);
+    calls.push(entry("waits", 8, 500));
+    calls.extend(fill(4200..9000));
+    calls.push(entry("size=2", 7, 501));
+    calls.extend(fill(9000..10_000));
+    let mut left = calls.len();
+    for block in calls.chunks(250) {
+        queue.append(block.to_vec()).await.unwrap();
+    }
+    while left > 0 {
+        let claimed = claim(&queue, "a", left.min(1000)).await;
+        left -= claimed.len();
+        let at_ms = place.now_ms() + 3_600_000;
+        let later = || Settled::Later { at_ms, since_ms: 0, reason: "busy".into() };
+        let how = |one: &Claimed<String>| if one.payload == "waits" { later() } else { DELIVERED };
+        queue.settle("a", claimed.iter().map(|one| (one.id, how(one))).collect());
+    }
+    let before = queue.later_of("a", ids[0]);
+    assert_eq!(before.len(), 1);
+    assert_eq!(queue.redrive("a", &[ids[0]], false), 1);
+    drop(queue);
+
+    let queue = place.open(&["a"]);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
+}
+
+/// R7: how long the trail takes.
+#[tokio::test]
+async fn review_how_long_it_takes() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let ids = live(&queue, vec![("size=1", 7, rejected())]).await;
+    let pad = "x".repeat(1000);
+    let calls: Vec<_> = (0..20_000_u64).map(|n| entry(&format!("color=blue number {n} {pad}"), 7, 1000 + n)).collect();
+    for block in calls.chunks(250) {
+        queue.append(block.to_vec()).await.unwrap();
+    }
+    for _ in 0..20_000 {
+        let claimed = claim(&queue, "a", 1).await;
+        queue.settle("a", claimed.iter().map(|one| (one.id, DELIVERED)).collect());
+    }
+    let start = std::time::Instant::now();
+    let later = queue.later_of("a", ids[0]);
+    eprintln!("later_of of {} MB took {:?}: {}", 20, start.elapsed(), later.len());
+}
