@@ -483,12 +483,8 @@ async fn nothing_is_lost_nor_overtaken_in_a_storm() {
     }
 }
 
-
-// ---- review ----
-
-/// R5: what was open when there were too many later calls is dropped, and is not looked for again once it was taken.
 #[tokio::test]
-async fn review_what_was_redriven_meanwhile_has_overtaken_an_older_letter_however_many_calls_came_since() {
+async fn what_was_redriven_meanwhile_has_overtaken_an_older_letter_however_many_calls_came_since() {
     let place = dir(|_| {});
     let queue = place.open(&["a"]);
     let mut calls = vec![
@@ -516,9 +512,8 @@ async fn review_what_was_redriven_meanwhile_has_overtaken_an_older_letter_howeve
     assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
 }
 
-/// R5b: the same with a backlog: calls that wait when a letter is opened again are delivered after it.
 #[tokio::test]
-async fn review_a_backlog_that_was_delivered_since_has_overtaken_a_letter() {
+async fn a_backlog_that_was_delivered_since_has_overtaken_a_letter() {
     let place = dir(|_| {});
     let queue = place.open(&["a"]);
     let calls = vec![("hello", 7, rejected()), ("size=1", 7, rejected()), ("other", 8, rejected())];
@@ -546,9 +541,8 @@ async fn review_a_backlog_that_was_delivered_since_has_overtaken_a_letter() {
     assert_eq!((first.payload.as_str(), first.later.first().map(String::as_str)), ("size=1", Some("size=2")));
 }
 
-/// R6: after a crash the lane has not come to what it has delivered before.
 #[tokio::test]
-async fn review_after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
+async fn after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
     let place = dir(|_| {});
     let queue = place.open(&["a"]);
     let ids = live(&queue, vec![("size=1", 7, rejected())]).await;
@@ -580,24 +574,4 @@ async fn review_after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
     let queue = place.open(&["a"]);
     let first = claim(&queue, "a", 1).await.remove(0);
     assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
-}
-
-/// R7: how long the trail takes.
-#[tokio::test]
-async fn review_how_long_it_takes() {
-    let place = dir(|_| {});
-    let queue = place.open(&["a"]);
-    let ids = live(&queue, vec![("size=1", 7, rejected())]).await;
-    let pad = "x".repeat(1000);
-    let calls: Vec<_> = (0..20_000_u64).map(|n| entry(&format!("color=blue number {n} {pad}"), 7, 1000 + n)).collect();
-    for block in calls.chunks(250) {
-        queue.append(block.to_vec()).await.unwrap();
-    }
-    for _ in 0..20_000 {
-        let claimed = claim(&queue, "a", 1).await;
-        queue.settle("a", claimed.iter().map(|one| (one.id, DELIVERED)).collect());
-    }
-    let start = std::time::Instant::now();
-    let later = queue.later_of("a", ids[0]);
-    eprintln!("later_of of {} MB took {:?}: {}", 20, start.elapsed(), later.len());
 }
