@@ -1,13 +1,18 @@
 //! Redrives, toggled lanes and failing disks, put together in ways that the other tests leave out.
 
 use super::*;
-use crate::queue::conformance::{Place, claim, claim_now, entry, names};
+use crate::queue::conformance::{Place, claim, claim_now, names};
 use crate::queue::kept::Room;
 
 const DELIVERED: Settled = Settled::Done(Code::Delivered);
 
 fn rejected() -> Settled {
     Settled::Dead(Dead { code: "rejected".into(), reason: "no".into(), attempts: 1, ..Dead::default() })
+}
+
+/// One that was received now, so that it is retained however long the test takes.
+fn entry(name: &str, order_key: u64, message_key: u64) -> Entry<String> {
+    Entry { received_at_ms: real_now(), ..crate::queue::conformance::entry(name, order_key, message_key) }
 }
 
 /// Appends calls of one user, or of each a user, and ends each as is said of it.
