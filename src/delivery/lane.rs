@@ -405,11 +405,11 @@ impl Lane {
         if signs.dealt {
             self.suspects.dealt();
         }
+        signs.refused_again = signs.unauthorised && !self.anyone_new_refused(&in_flight.tickets, &verdicts);
+        signs.unauthorised &= in_flight.probe || !signs.refused_again;
         if self.is_replay() {
             self.work.role.beside.tell(signs);
         }
-        signs.refused_again = signs.unauthorised && !self.anyone_new_refused(&in_flight.tickets, &verdicts);
-        signs.unauthorised &= in_flight.probe || !signs.refused_again;
         let blame_events = !in_flight.probe && !signs.unauthorised && self.gate_is_free();
 
         let mut settled = Settlement::default();

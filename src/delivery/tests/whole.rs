@@ -425,3 +425,28 @@ async fn what_is_rejected_for_what_it_holds_does_not_vouch_for_revoked_credentia
     let requests = bench.vendor.times().len();
     assert!(requests < 10_000, "{requests}, of which 3,599 are answered for what they hold");
 }
+
+/// As beside a lane that keeps up, but the events are a replay's.
+#[tokio::test(start_paused = true)]
+async fn now_and_then_a_user_of_a_replay_who_is_refused_alone_closes_the_destination_for_a_moment_only() {
+    let mut bench = bench(1, |(_, _, users)| bad_for(users, Outcome::Unauthorised));
+    *bench.queue.lane.lock().unwrap() = "replay:1";
+    bench.spec.policy.retry_for = Duration::from_secs(600);
+    bench.go().await;
+    bench.replay().await.unwrap();
+    let mut closed_ms = 0;
+    for tick in 1..1200 {
+        bench.until(tick * 100).await;
+        if tick % 5 == 0 {
+            bench.add_numbered(tick);
+        }
+        if tick % 200 == 103 {
+            add_bad(&bench, tick);
+        }
+        if bench.lanes.status().iter().any(|(_, status)| status.closed.is_some()) {
+            closed_ms += 100;
+        }
+    }
+    assert!(!bench.counts.closed.lock().unwrap().contains(&("unauthorised", true)));
+    assert!(closed_ms < 10_000, "{closed_ms} ms of 120,000");
+}
