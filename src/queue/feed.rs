@@ -138,6 +138,8 @@ impl<T: Clone> Feed<T> {
     pub fn shed(&mut self, newest: &Newest<T>, count: usize, number: u8, wall_ms: i64) -> (usize, Step) {
         let ended = self.lane.shed(count, number);
         let shed = ended.len();
+        // What was read of one is out of date when it is opened again.
+        ended.iter().for_each(|shed| drop(self.fetched.remove(&shed.seq)));
         let row = |Shed { seq, slot, attempts }: Shed| {
             let Slot { order_key, received_at_ms } = slot;
             let dead = Dead { attempts, ..Dead::default() };

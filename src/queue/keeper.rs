@@ -28,6 +28,8 @@ const ALARM_EVERY: Duration = Duration::from_secs(60);
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 /// The same while space is short: what may go then is what calls are refused for.
 const RETAIN_PRESSED: Duration = Duration::from_millis(250);
+/// But looking takes this part of the time at most.
+const RETAIN_SHARE: u32 = 20;
 
 /// Tells the keeper's thread that there is something to do.
 #[derive(Default)]
@@ -273,13 +275,18 @@ pub fn watch<T>(shared: &Shared<T>, work: impl FnOnce()) {
     }
 }
 
+/// How long after segments were looked at they are again, when looking took so long the last time.
+fn retain_every(is_pressed: bool, took: Duration) -> Duration {
+    if is_pressed { (took * RETAIN_SHARE).clamp(RETAIN_PRESSED, RETAIN_EVERY) } else { RETAIN_EVERY }
+}
+
 /// The thread's work: runs until the bell says stop, which is no orderly end.
 pub fn run<T: Payload>(shared: &Arc<Shared<T>>) {
-    let mut retained = Instant::now();
+    let (mut retained, mut took) = (Instant::now(), Duration::ZERO);
     let mut alarm = Alarm::default();
     loop {
         let failed = shared.stalled.load(Ordering::SeqCst);
-        let retain_every = if shared.journal.is_pressed() { RETAIN_PRESSED } else { RETAIN_EVERY };
+        let retain_every = retain_every(shared.journal.is_pressed(), took);
         let Some(changed) = shared.bell.wait(if failed { AFTER_FAILURE } else { retain_every }) else {
             return;
         };
@@ -296,9 +303,11 @@ pub fn run<T: Payload>(shared: &Arc<Shared<T>>) {
         let mut keeper = shared.keeper();
         keeper.checkpoint(shared);
         if retained.elapsed() >= retain_every {
+            let begins = Instant::now();
             keeper.retain(shared);
             shared.blocks.tidy();
             retained = Instant::now();
+            took = retained - begins;
         }
     }
 }
@@ -349,6 +358,16 @@ mod tests {
 
     fn head(seq: u64) -> Head {
         Head { seq, source: 0, received_at_ms: 0, kind: 0, order_key: seq, message_key: seq }
+    }
+
+    #[test]
+    fn looking_for_segments_that_may_go_takes_a_small_part_of_the_time() {
+        let ms = Duration::from_millis;
+        for (is_pressed, took, every) in
+            [(false, 0, 5000), (true, 0, 250), (true, 12, 250), (true, 100, 2000), (true, 3000, 5000)]
+        {
+            assert_eq!(retain_every(is_pressed, ms(took)), ms(every));
+        }
     }
 
     #[test]

@@ -81,12 +81,20 @@ impl Needed {
         open.map(|call| call.bytes).sum()
     }
 
-    /// The oldest calls of dead letters alone that are too many for so many bytes.
-    fn too_many_for(&self, most: u64) -> Vec<u64> {
+    /// Bytes of the calls of dead letters alone that are kept.
+    fn idle_bytes(&self) -> u64 {
+        self.kept.iter().map(|call| call.bytes).sum::<u64>().saturating_sub(self.open_bytes())
+    }
+
+    /// The calls of dead letters alone that are too many for so many bytes: first those that are not among `firm`, rising
+    /// sequences, and the oldest first.
+    fn too_many_for(&self, most: u64, firm: &[u64]) -> Vec<u64> {
         let idle = self.kept.iter().filter(|call| !self.is_open(call.seq, call.order_key));
-        let mut total: u64 = idle.clone().map(|call| call.bytes).sum();
+        let is_firm = |call: &&KeptCall| firm.binary_search(&call.seq).is_ok();
+        let (last, first): (Vec<&KeptCall>, Vec<&KeptCall>) = idle.partition(is_firm);
+        let mut total: u64 = first.iter().chain(&last).map(|call| call.bytes).sum();
         let mut too_many = Vec::new();
-        for call in idle {
+        for call in first.into_iter().chain(last) {
             if total <= most {
                 break;
             }
@@ -146,7 +154,14 @@ impl<T: Payload> Shared<T> {
         self.store.keep_calls(&calls)?;
         needed.kept.extend(added);
         needed.kept.sort_unstable_by_key(|call| call.seq);
-        Ok(self.drop_letters(&needed.too_many_for(room.dead))?)
+        if needed.idle_bytes() <= room.dead {
+            return Ok(());
+        }
+        // What a backlog gave up while it was parked is kept for want of nothing better, and goes first.
+        let ends = needed.kept.first().zip(needed.kept.last());
+        let range = ends.map_or(0..0, |(first, last)| first.seq..last.seq + 1);
+        let firm = self.store.dead_between(&self.lane_ids(), range, self.number_of_backlog())?;
+        Ok(self.drop_letters(&needed.too_many_for(room.dead, &firm))?)
     }
 
     fn number_of_backlog(&self) -> Option<u8> {

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::Lane;
 use super::gates::{Gate, Gates, Phase};
-use crate::queue::codes::{UNREAD, WAITING};
+use crate::queue::codes::{RETRY, UNREAD, WAITING};
 use crate::queue::window::Slot;
 
 /// A delivery that was given up.
@@ -73,9 +73,17 @@ impl Lane {
                     gate.behind.remove(at);
                 }
             } else if let Some(next) = gate.behind.pop_front() {
+                let (phase, due_at_ms) = (gate.phase, gate.due_at_ms);
                 *gate = Gate { behind: std::mem::take(&mut gate.behind), ..Gate::of(next) };
                 gate.has_row = self.parked.contains_key(&next) || self.redriven.contains_key(&next);
-                self.ready.push_back(next);
+                if phase == Phase::Retry {
+                    // It was the user's wait, as the vendor may have asked for.
+                    (gate.phase, gate.due_at_ms) = (phase, due_at_ms);
+                    self.retries.push(Reverse((due_at_ms, next)));
+                    self.window.set(next, RETRY);
+                } else {
+                    self.ready.push_back(next);
+                }
             } else {
                 place.remove();
             }

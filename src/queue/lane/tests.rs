@@ -197,3 +197,19 @@ fn calls_that_the_journal_lost_are_dead() {
     assert!(lane.done(12, DELIVERED).is_some());
     assert!(lane.pass_to(1 << 60), "a leap takes no time while nothing could be in between");
 }
+
+/// What a vendor asked a user's deliveries to wait counts for the next one of that user.
+#[test]
+fn what_is_given_up_leaves_its_wait_to_the_next_of_its_user() {
+    let mut lane = Lane::new(TINY, 0, 0);
+    for seq in 0..3 {
+        assert!(lane.take_in(seq, 7, 0));
+    }
+    assert_eq!(lane.claim(0).unwrap().seq, 0);
+    assert!(lane.later(0, again(60_000), 0), "as after 429 with Retry-After: 60 for this user");
+    assert_eq!(lane.shed(1, codes::FIRST_FREE).len(), 1);
+    lane.wake_due(1000);
+    assert_eq!(lane.claim(1000), None, "the vendor asked for a minute");
+    lane.wake_due(60_000);
+    assert_eq!(lane.claim(60_000).map(|claim| (claim.seq, claim.attempt)), Some((1, 1)));
+}

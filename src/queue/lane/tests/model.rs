@@ -404,6 +404,11 @@ impl World {
         // Those opened again come on top, and what is read again of five keys.
         assert!(self.lane.parked() <= TINY.parked + TINY.parked.div_ceil(2) + 5 * TINY.behind);
         assert!(self.lane.gates.values().all(|gate| gate.behind.len() <= TINY.behind + TINY.parked));
+        let retrying = self.lane.gates.values().filter(|gate| gate.phase == Phase::Retry).count() as u64;
+        assert_eq!(self.lane.retrying(), retrying);
+        let ready = self.lane.gates.values().filter(|gate| gate.phase == Phase::Ready).count();
+        assert_eq!(self.lane.ready_count(), ready);
+        assert!(self.lane.ready().all(|seq| self.lane.is_ready(seq)));
         let keys: BTreeSet<_> = self.in_flight.values().collect();
         assert_eq!(keys.len(), self.in_flight.len(), "two of one order key were in flight");
         let lowest =

@@ -580,3 +580,91 @@ async fn after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
     let first = claim(&queue, "a", 1).await.remove(0);
     assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
 }
+
+/// What had begun when a letter was opened again ends before it; the trail was read meanwhile for somebody else.
+#[tokio::test]
+async fn what_had_begun_before_a_redrive_has_overtaken_the_letter_whoevers_trail_was_read_meanwhile() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let ids = live(&queue, vec![("size=1", 7, rejected()), ("other", 8, rejected())]).await;
+    // A later call of the user is tried, and waits a little.
+    append(&queue, "size=2", 7).await;
+    let begun = claim(&queue, "a", 1).await.remove(0);
+    let at_ms = place.now_ms() + 60_000;
+    queue.settle("a", vec![(begun.id, Settled::Later { at_ms, since_ms: 0, reason: "busy".into() })]);
+    for n in 0..300 {
+        queue.append(vec![entry(&format!("n{n}=1"), 7, 10_000 + n)]).await.unwrap();
+    }
+    assert_eq!(queue.redrive("a", &ids, false), 2, "one after the other or both at once");
+    let other = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!(other.payload, "other");
+    queue.settle("a", vec![(other.id, DELIVERED)]);
+    place.advance(60_000);
+    let second = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!(second.payload, "size=2", "it had begun");
+    queue.settle("a", vec![(second.id, DELIVERED)]);
+    let first = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
+}
+
+/// What was read for a delivery that was given up before it was handed out is out of date when it is redriven.
+#[tokio::test]
+async fn what_was_read_before_a_delivery_was_given_up_is_not_handed_out_after_its_redrive() {
+    let place = dir(|options| {
+        options.tail_bytes = 100;
+        options.behind_bytes = 0;
+    });
+    let queue = place.open(&["a"]);
+    let calls: Vec<_> = (0..20).map(|n| entry(&format!("size=1 of {n}"), n, n)).collect();
+    queue.append(calls).await.unwrap();
+    // They wait until nothing of them is in memory any more.
+    let claimed = claim(&queue, "a", 20).await;
+    let wait = Settled::Wait { at_ms: place.now_ms() + 60_000 };
+    queue.settle("a", claimed.iter().map(|one| (one.id, wait.clone())).collect());
+    queue.append(many(1000..3000, u64::MAX)).await.unwrap();
+    let mut left = 2000;
+    while left > 0 {
+        let claimed = claim(&queue, "a", 100).await;
+        left -= claimed.len();
+        queue.settle("a", done(&claimed));
+    }
+    place.advance(60_000);
+    // One is handed out; the others were read with it.
+    let claimed = claim(&queue, "a", 1).await;
+    queue.settle("a", done(&claimed));
+    queue.set_limits("a", crate::queue::LaneLimits { max_backlog: Some(0) });
+    while queue.counts("a").unwrap().unfinished > 0 {
+        queue.shared.shed(&queue.shared.lane("a").unwrap());
+        tokio::task::yield_now().await;
+    }
+    queue.set_limits("a", crate::queue::LaneLimits::default());
+    append(&queue, "size=2", 5).await;
+    let newer = claim(&queue, "a", 1).await;
+    assert_eq!(names(&newer), ["size=2"]);
+    queue.settle("a", done(&newer));
+    let letters = queue.dead_letters("a", None, 100);
+    let letter = letters.iter().find(|letter| letter.payload.as_deref() == Some("size=1 of 5")).unwrap();
+    assert_eq!(queue.redrive("a", &[letter.id], false), 1);
+    let again = claim(&queue, "a", 1).await.remove(0);
+    assert_eq!((again.payload.as_str(), again.later), ("size=1 of 5", vec!["size=2".to_owned()]));
+}
+
+/// Letters that are sent whole never ask for a trail.
+#[tokio::test]
+async fn what_is_kept_of_redrives_does_not_grow_with_the_letters_that_are_sent_whole() {
+    let place = dir(|_| {});
+    let queue = place.open(&["a"]);
+    let texts: Vec<String> = (0..40).map(|n| format!("call {n}")).collect();
+    let calls = texts.iter().zip(1000..).map(|(text, key)| (text.as_str(), key, rejected()));
+    let ids = live(&queue, calls.collect()).await;
+    assert_eq!(queue.redrive("a", &ids[..1], true), 1, "this one stays open");
+    let first = claim(&queue, "a", 1).await.remove(0);
+    let at_ms = place.now_ms() + 3_600_000;
+    queue.settle("a", vec![(first.id, Settled::Later { at_ms, since_ms: 0, reason: "busy".into() })]);
+    for id in &ids[1..] {
+        assert_eq!(queue.redrive("a", &[*id], true), 1);
+        let claimed = claim(&queue, "a", 1).await;
+        queue.settle("a", done(&claimed));
+    }
+    assert_eq!(queue.shared.lane("a").unwrap().reopened.lock().unwrap().len(), 0);
+}

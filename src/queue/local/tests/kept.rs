@@ -273,3 +273,39 @@ async fn what_a_backlog_gave_up_can_be_sent_again_as_long_as_it_is_retained() {
     assert!(left < 900, "and they with them: {left}");
     assert!(queue.counts("a").unwrap().finished.contains(&(backlog, 9898)));
 }
+
+/// Calls that `max_backlog` gave up are kept as long as they are retained; those that were parked for longer, but not in
+/// the place of letters that are kept.
+#[tokio::test]
+async fn what_a_backlog_gave_up_while_it_was_parked_takes_no_letters_place() {
+    fn change(options: &mut Options) {
+        small(options);
+        options.journal.max_disk_bytes = 16 << 20; // 512 KiB for dead letters, 1 MiB for what is open
+        options.parked_events = 20_000;
+    }
+    let place = dir(change);
+    let queue = place.open(&["a"]);
+    append(&queue, large(0..300)).await;
+    end(&queue, "a", 300, |_| rejected()).await;
+    let later = || Settled::Later { at_ms: place.now_ms() + 3_600_000, since_ms: 0, reason: "busy".into() };
+    append(&queue, large(1000..1900)).await;
+    end(&queue, "a", 900, |_| later()).await;
+    append(&queue, many(2000..12_000, u64::MAX)).await;
+    end(&queue, "a", 10_000, |_| Settled::Done(Code::Delivered)).await;
+    tidy(&place, &queue);
+    assert_eq!(kept(&queue), 1200, "all segments of them have gone");
+    queue.set_limits("a", LaneLimits { max_backlog: Some(100) });
+    while queue.counts("a").unwrap().unfinished > 100 {
+        queue.shared.shed(&queue.shared.lane("a").unwrap());
+    }
+    tidy(&place, &queue);
+    queue.set_limits("a", LaneLimits::default());
+    append(&queue, many(20_000..30_000, u64::MAX)).await;
+    end(&queue, "a", 10_000, |_| Settled::Done(Code::Delivered)).await;
+    tidy(&place, &queue);
+    let letters = queue.dead_letters("a", None, 20_000);
+    let of = |code: &str| {
+        letters.iter().filter(|letter| letter.dead.code == code && letter.payload.is_some()).count()
+    };
+    assert_eq!((of("rejected"), of("backlog")), (300, 221), "kept: {}", kept(&queue));
+}
