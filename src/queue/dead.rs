@@ -28,9 +28,6 @@ pub struct Trail {
     keys: HashMap<u64, Vec<u64>>,
     /// Order keys of which so many were open that some are not among them: these may be taken by now.
     lacking: HashSet<u64>,
-    /// Order keys that were asked for when one that was opened again was next, since the last was: nothing of them that is
-    /// later ends before what is asked for.
-    asked: HashSet<u64>,
     /// What was read: from this sequence on,
     from: u64,
     /// and below this one.
@@ -227,22 +224,15 @@ impl<T: Payload> Shared<T> {
         let mut trail = cell.trail.lock().unwrap_or_else(PoisonError::into_inner);
         let reopened = std::mem::take(&mut *cell.reopened.lock().unwrap_or_else(PoisonError::into_inner));
         for key in reopened {
-            trail.asked.remove(&key);
-        }
-        // What had begun when it was opened again goes first, and may have been left out while it was open.
-        let is_next = cell.state().lane.is_ready(head.seq);
-        let key = head.order_key;
-        let is_first = if is_next { trail.asked.insert(key) } else { !trail.asked.contains(&key) };
-        if is_first && trail.lacking.contains(&key) {
-            trail.keys.remove(&key);
+            if trail.lacking.remove(&key) {
+                trail.keys.remove(&key);
+            }
         }
         let was_read = (trail.from..trail.read_to).contains(&head.seq);
         if !trail.keys.contains_key(&head.order_key) || !was_read {
             let (lowest, keys) = cell.state().lane.redriven();
             trail.keys = keys.into_iter().chain([head.order_key]).map(|key| (key, Vec::new())).collect();
             trail.lacking.clear();
-            let Trail { keys, asked, .. } = &mut *trail;
-            asked.retain(|key| keys.contains_key(key));
             trail.from = lowest.map_or(head.seq, |lowest| lowest.min(head.seq));
             trail.read_to = trail.from;
         }

@@ -581,32 +581,6 @@ async fn after_a_crash_a_redriven_letter_knows_what_has_overtaken_it() {
     assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
 }
 
-/// What had begun when a letter was opened again ends before it; the trail was read meanwhile for somebody else.
-#[tokio::test]
-async fn what_had_begun_before_a_redrive_has_overtaken_the_letter_whoevers_trail_was_read_meanwhile() {
-    let place = dir(|_| {});
-    let queue = place.open(&["a"]);
-    let ids = live(&queue, vec![("size=1", 7, rejected()), ("other", 8, rejected())]).await;
-    // A later call of the user is tried, and waits a little.
-    append(&queue, "size=2", 7).await;
-    let begun = claim(&queue, "a", 1).await.remove(0);
-    let at_ms = place.now_ms() + 60_000;
-    queue.settle("a", vec![(begun.id, Settled::Later { at_ms, since_ms: 0, reason: "busy".into() })]);
-    for n in 0..300 {
-        queue.append(vec![entry(&format!("n{n}=1"), 7, 10_000 + n)]).await.unwrap();
-    }
-    assert_eq!(queue.redrive("a", &ids, false), 2, "one after the other or both at once");
-    let other = claim(&queue, "a", 1).await.remove(0);
-    assert_eq!(other.payload, "other");
-    queue.settle("a", vec![(other.id, DELIVERED)]);
-    place.advance(60_000);
-    let second = claim(&queue, "a", 1).await.remove(0);
-    assert_eq!(second.payload, "size=2", "it had begun");
-    queue.settle("a", vec![(second.id, DELIVERED)]);
-    let first = claim(&queue, "a", 1).await.remove(0);
-    assert_eq!((first.payload.as_str(), first.later), ("size=1", vec!["size=2".to_owned()]));
-}
-
 /// What was read for a delivery that was given up before it was handed out is out of date when it is redriven.
 #[tokio::test]
 async fn what_was_read_before_a_delivery_was_given_up_is_not_handed_out_after_its_redrive() {
