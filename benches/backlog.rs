@@ -51,7 +51,7 @@ fn measure(load: &Load, rate: u64) {
         "{:>10} {:>12} {:>12} {:>12} {:>14}",
         "accepted", "calls/s", "dark waits", "well waits", "resident MB"
     );
-    let sandbox = counting_sandbox();
+    let sandbox = Sandbox::counting();
     sandbox.script(&json!([{"host": "dark*.example.com", "status": 500}]));
     let service = Service::new(&format!("http://{}", sandbox.address), &destinations(load.dark));
     let fanout = service.serve();
@@ -119,12 +119,6 @@ fn wait_until(so: impl Fn() -> bool, start: Instant) -> Duration {
         std::thread::sleep(Duration::from_millis(20));
     }
     start.elapsed()
-}
-
-fn counting_sandbox() -> Sandbox {
-    let mut process = Process::fanout(&["sandbox", "--listen", "127.0.0.1:0", "--count-only"]);
-    let url = process.wait_for("sandbox");
-    Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
 }
 
 fn destinations(dark: usize) -> String {

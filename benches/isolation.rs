@@ -13,7 +13,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{KEY, Process, Sandbox, Service, post, request};
+use support::{KEY, Sandbox, Service, post, request};
 
 const HEALTHY: usize = 16;
 const OTHERS: [&str; 4] = ["hole", "drip", "down", "flap"];
@@ -116,7 +116,7 @@ fn show(what: &str, figures: Figures) {
 /// Sends batch after batch, each when all healthy destinations have the one before, so that the time from one to the
 /// next is the time that a batch takes from the sender to sixteen vendors.
 fn measure(others: Others, time: Duration) -> Figures {
-    let sandbox = counting_sandbox();
+    let sandbox = Sandbox::counting();
     if others == Others::InTrouble {
         sandbox.script(&json!([
             {"host": host("hole"), "then": "hang"},
@@ -155,12 +155,6 @@ fn measure(others: Others, time: Duration) -> Figures {
         median_ms: took[took.len() / 2],
         worst_of_a_hundred_ms: took[(took.len() - 1) * 99 / 100],
     }
-}
-
-fn counting_sandbox() -> Sandbox {
-    let mut process = Process::fanout(&["sandbox", "--listen", "127.0.0.1:0", "--count-only"]);
-    let url = process.wait_for("sandbox");
-    Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
 }
 
 /// The next question waits for the answer to the last one; the sandbox has no other word for it.

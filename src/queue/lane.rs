@@ -4,8 +4,9 @@
 //!
 //! The *gate* lets at most one delivery of an order key out at a time, the oldest; the key's others queue behind it.
 //! When the window is full and there is nothing else to hand out, or when the journal has to let go of it, what is open
-//! at its front is *parked*: it leaves the window and becomes rows, so that the window can move on. When very many queue behind one another, those beyond a
-//! bound are *left* in the journal: the lane remembers a range and reads them again when their turn comes near.
+//! at its front is *parked*: it leaves the window and becomes rows, so that the window can move on. When very many queue
+//! behind one another, those beyond a bound are *left* in the journal: the lane remembers a range and reads them again
+//! when their turn comes near.
 
 pub mod account;
 pub mod backlog;

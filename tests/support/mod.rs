@@ -237,7 +237,16 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub fn start() -> Sandbox {
-        let mut process = Process::fanout(&["sandbox", "--listen", "127.0.0.1:0"]);
+        Sandbox::start_with(&[])
+    }
+
+    /// One that counts what comes and keeps none of it.
+    pub fn counting() -> Sandbox {
+        Sandbox::start_with(&["--count-only"])
+    }
+
+    fn start_with(more: &[&str]) -> Sandbox {
+        let mut process = Process::fanout(&[&["sandbox", "--listen", "127.0.0.1:0"], more].concat());
         let url = process.wait_for("sandbox");
         Sandbox { process, address: url.trim_start_matches("http://").to_owned() }
     }
